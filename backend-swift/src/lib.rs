@@ -1,0 +1,1 @@
+//! Swift's dialect as a pure machine, and a thin HTTP client.

@@ -1,0 +1,4 @@
+//! What is stored: names, and the bytes of data objects.
+
+pub mod draft;
+pub mod names;

@@ -1,0 +1,7 @@
+//! The table: which object holds every grain of a version.
+//!
+//! Root  the catalogue: live snapshots, pins, dying versions, attributes and a reference to every leaf.
+//! Leaf  the entries of `leaf_chunks` chunks, with a dictionary of objects.
+//! Entry the layers of one chunk, newest first.
+
+pub mod types;

@@ -1,0 +1,1 @@
+//! iSCSI and SCSI as pure machines, and a thin tokio front.
