@@ -32,8 +32,8 @@ pub struct Note {
     pub intent: Option<Intent>,
     /// The volume is not born yet: an import of this state directory is under way or was interrupted.
     pub unborn: bool,
-    /// The journal belongs to a history that another host has left behind; kept for `volume rescue`, never replayed.
-    pub set_aside: bool,
+    /// Files of a history that another host has left behind: kept for `volume rescue`, never replayed or recycled.
+    pub aside: Vec<FileId>,
 }
 
 /// A committed root.
