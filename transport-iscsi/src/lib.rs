@@ -1,1 +1,9 @@
 //! iSCSI and SCSI as pure machines, and a thin tokio front.
+//!
+//! [`target`] holds what the program describes: the node, its targets and their logical units. [`net`] (feature `net`,
+//! the only tokio here) listens and moves bytes; a program implements [`net::Backend`] once per logical unit.
+
+pub mod target;
+
+#[cfg(feature = "net")]
+pub mod net;

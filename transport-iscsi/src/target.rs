@@ -1,0 +1,402 @@
+//! What the program describes: targets and their logical units, and what lives as long as they do.
+//!
+//! Shape      [`Node`] → [`Target`] → [`LogicalUnit`]. A unit's LUN is its place in its target's list.
+//! Invariant  a session that is asked to end stays registered until every command of it is answered, so that a session
+//!            which takes its place can never be overtaken by an old write.
+//! Not here   what goes over a connection (`session`), sockets (`net`).
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use engine::effect::{Gate, GateReason};
+use engine::ids::VolumeId;
+use engine::units::BlockCount;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// What a logical unit shall be.
+#[derive(Clone, Debug)]
+pub struct UnitSpec {
+    /// The volume behind it. The NAA id, the serial number and the T10 designator derive from it.
+    pub volume: VolumeId,
+    /// Bytes of a logical block: 512 or 4096.
+    pub block_bytes: u32,
+    /// Size in blocks. At least 1.
+    pub capacity: BlockCount,
+    /// Takes no writes (snapshot, sealed volume).
+    pub read_only: bool,
+    /// A removable medium: it can be ejected and locked.
+    pub removable: bool,
+    /// Tells the units of one volume apart (0: the volume itself; a snapshot: its version + 1). Part of the ids.
+    pub instance: u32,
+}
+
+/// CHAP secrets. RFC 7143 §12.1.3, "Challenge Handshake Authentication Protocol (CHAP)".
+#[derive(Clone)]
+pub struct Credentials {
+    /// The name and secret that an initiator must prove.
+    pub user: String,
+    /// At least 12 bytes (96 bits) unless the operator insists.
+    pub secret: Vec<u8>,
+    /// The name and secret that the target proves, when asked to.
+    pub mutual: Option<(String, Vec<u8>)>,
+}
+
+impl fmt::Debug for Credentials {
+    /// Secrets never show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .field("mutual", &self.mutual.as_ref().map(|(name, _)| name))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a target shall be.
+#[derive(Clone, Debug)]
+pub struct TargetSpec {
+    /// Its iSCSI name: `iqn.2011-05.io.martlet:NAME`.
+    pub name: String,
+    /// CHAP, if initiators must prove who they are.
+    pub credentials: Option<Credentials>,
+    /// Initiator names that may log in; empty: any.
+    pub initiators: Vec<String>,
+    /// The logical units; the first is LUN 0. 1 to 255.
+    pub units: Vec<UnitSpec>,
+    /// Whether initiators are let in from the start.
+    pub gate: Gate,
+}
+
+/// Why a target was not added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AddError {
+    /// There is a target of this name.
+    NameTaken,
+    /// Not an iSCSI name (RFC 7143 §4.2.7.1, "iSCSI Name Properties"): 1 to 223 bytes of lower-case letters, digits, `-.:`.
+    BadName,
+    /// No unit, too many, or a unit whose numbers are out of range.
+    BadUnit,
+}
+
+impl fmt::Display for AddError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NameTaken => "a target of this name exists",
+            Self::BadName => "not an iSCSI name: 1 to 223 of a-z 0-9 - . :",
+            Self::BadUnit => "a target needs 1 to 255 units of 512 or 4096 byte blocks",
+        })
+    }
+}
+
+impl core::error::Error for AddError {}
+
+/// A logical unit: its description and what its sessions share.
+#[derive(Debug)]
+pub struct LogicalUnit {
+    spec: UnitSpec,
+    capacity: AtomicU64,
+}
+
+impl LogicalUnit {
+    fn new(spec: UnitSpec) -> Self {
+        let capacity = AtomicU64::new(spec.capacity.0);
+        Self { spec, capacity }
+    }
+
+    /// What the program said. The capacity may have changed since.
+    pub fn spec(&self) -> &UnitSpec {
+        &self.spec
+    }
+
+    /// Size in blocks.
+    pub fn capacity(&self) -> BlockCount {
+        BlockCount(self.capacity.load(Ordering::Acquire))
+    }
+}
+
+/// Rings when a connection has mail. The driver's side of a [`Mailbox`].
+pub trait Doorbell: Send + Sync + fmt::Debug {
+    /// The connection shall call its `handle_mail` soon. May be called from any thread, under locks of this crate.
+    fn ring(&self);
+}
+
+/// News from other sessions or the program for one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mail {
+    /// End the session: abort its commands, close.
+    End(EndReason),
+    /// A session that stood in the way of this login is gone.
+    Departed,
+    /// A unit changed its size.
+    CapacityChanged {
+        /// Which.
+        lun: u16,
+    },
+}
+
+/// Why a session ends that did not log out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The same initiator logged in anew with the same ISID.
+    Reinstated,
+    /// The target's gate closed.
+    GateClosed,
+    /// The target was removed.
+    Removed,
+}
+
+/// A connection's letter box. The flag makes the empty case one atomic load.
+#[derive(Debug)]
+pub struct Mailbox {
+    full: AtomicBool,
+    mail: Mutex<Vec<Mail>>,
+    bell: Arc<dyn Doorbell>,
+}
+
+impl Mailbox {
+    /// An empty box.
+    pub fn new(bell: Arc<dyn Doorbell>) -> Self {
+        Self {
+            full: AtomicBool::new(false),
+            mail: Mutex::new(Vec::new()),
+            bell,
+        }
+    }
+
+    pub(crate) fn post(&self, mail: Mail) {
+        lock(&self.mail).push(mail);
+        self.full.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    /// Takes what is there.
+    pub(crate) fn take(&self) -> Vec<Mail> {
+        if !self.full.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        core::mem::take(&mut *lock(&self.mail))
+    }
+}
+
+/// A session as others see it.
+#[derive(Debug)]
+struct Registered {
+    initiator: String,
+    isid: [u8; 6],
+    tsih: u16,
+    mailbox: Arc<Mailbox>,
+    /// Logins that wait until this session is gone.
+    waiters: Vec<Arc<Mailbox>>,
+}
+
+/// A target: its description, its gate and its sessions.
+#[derive(Debug)]
+pub struct Target {
+    spec: TargetSpec,
+    units: Vec<Arc<LogicalUnit>>,
+    open: Mutex<Gate>,
+    sessions: Mutex<Vec<Registered>>,
+}
+
+/// What became of an attempt to register a session.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// It is registered under this TSIH.
+    In(u16),
+    /// A session stands in the way and was told to end; [`Mail::Departed`] says when to try again.
+    Wait,
+    /// The gate is closed.
+    Shut,
+    /// Too many sessions.
+    Full,
+}
+
+impl Target {
+    /// What the program said.
+    pub fn spec(&self) -> &TargetSpec {
+        &self.spec
+    }
+
+    /// The logical units, by LUN.
+    pub fn units(&self) -> &[Arc<LogicalUnit>] {
+        &self.units
+    }
+
+    /// Whether initiators are let in.
+    pub fn gate(&self) -> Gate {
+        *lock(&self.open)
+    }
+
+    /// Opens or closes the gate. Closing ends every session.
+    pub fn set_gate(&self, gate: Gate) {
+        *lock(&self.open) = gate;
+        if gate != Gate::Open {
+            self.end_all(EndReason::GateClosed);
+        }
+    }
+
+    /// Announces a new size of a unit to every session (UNIT ATTENTION, CAPACITY DATA HAS CHANGED).
+    pub fn resize(&self, lun: u16, capacity: BlockCount) {
+        let Some(unit) = self.units.get(usize::from(lun)) else {
+            return;
+        };
+        if unit.capacity.swap(capacity.0, Ordering::AcqRel) == capacity.0 {
+            return;
+        }
+        for session in lock(&self.sessions).iter() {
+            session.mailbox.post(Mail::CapacityChanged { lun });
+        }
+    }
+
+    /// Number of sessions, those that are ending included.
+    pub fn session_count(&self) -> usize {
+        lock(&self.sessions).len()
+    }
+
+    fn end_all(&self, reason: EndReason) {
+        for session in lock(&self.sessions).iter() {
+            session.mailbox.post(Mail::End(reason));
+        }
+    }
+}
+
+/// The most sessions that a target takes at once.
+pub const SESSIONS_MAX: usize = 256;
+
+impl Target {
+    /// Registers a session, or tells the one in its place to end (RFC 7143 §6.3.5, "Session Reinstatement, Closure, and
+    /// Timeout").
+    pub(crate) fn admit(
+        &self,
+        node: &Node,
+        initiator: &str,
+        isid: [u8; 6],
+        mailbox: &Arc<Mailbox>,
+    ) -> Admission {
+        if self.gate() != Gate::Open {
+            return Admission::Shut;
+        }
+        let mut sessions = lock(&self.sessions);
+        if let Some(old) = sessions
+            .iter_mut()
+            .find(|s| s.isid == isid && s.initiator == initiator)
+        {
+            old.waiters.push(mailbox.clone());
+            old.mailbox.post(Mail::End(EndReason::Reinstated));
+            return Admission::Wait;
+        }
+        if sessions.len() >= SESSIONS_MAX {
+            return Admission::Full;
+        }
+        // 16 bits wrap after 65,535 logins; at most 256 are taken, so a free one is near. 0 is reserved.
+        let tsih = loop {
+            let tsih = node.next_tsih.fetch_add(1, Ordering::Relaxed);
+            if tsih != 0 && sessions.iter().all(|s| s.tsih != tsih) {
+                break tsih;
+            }
+        };
+        sessions.push(Registered {
+            initiator: initiator.to_owned(),
+            isid,
+            tsih,
+            mailbox: mailbox.clone(),
+            waiters: Vec::new(),
+        });
+        Admission::In(tsih)
+    }
+
+    /// The session is gone: every command of it is answered.
+    pub(crate) fn depart(&self, tsih: u16) {
+        let mut sessions = lock(&self.sessions);
+        let Some(at) = sessions.iter().position(|s| s.tsih == tsih) else {
+            return;
+        };
+        let gone = sessions.remove(at);
+        drop(sessions);
+        gone.waiters.iter().for_each(|w| w.post(Mail::Departed));
+    }
+}
+
+/// All targets of this process.
+#[derive(Debug)]
+pub struct Node {
+    targets: RwLock<BTreeMap<String, Arc<Target>>>,
+    next_tsih: AtomicU16,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            targets: RwLock::new(BTreeMap::new()),
+            next_tsih: AtomicU16::new(1),
+        }
+    }
+}
+
+impl Node {
+    /// Adds a target.
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`].
+    pub fn add(&self, spec: TargetSpec) -> Result<Arc<Target>, AddError> {
+        if !is_iscsi_name(&spec.name) {
+            return Err(AddError::BadName);
+        }
+        let fits = |u: &UnitSpec| {
+            (u.block_bytes == 512 || u.block_bytes == 4096)
+                && u.capacity.0 >= 1
+                && u.capacity.0 <= (1 << 63) / u64::from(u.block_bytes)
+        };
+        if spec.units.is_empty() || spec.units.len() > 255 || !spec.units.iter().all(fits) {
+            return Err(AddError::BadUnit);
+        }
+        let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
+        if targets.contains_key(&spec.name) {
+            return Err(AddError::NameTaken);
+        }
+        let units = spec.units.iter().cloned().map(LogicalUnit::new);
+        let target = Arc::new(Target {
+            units: units.map(Arc::new).collect(),
+            open: Mutex::new(spec.gate),
+            sessions: Mutex::new(Vec::new()),
+            spec,
+        });
+        targets.insert(target.spec.name.clone(), target.clone());
+        Ok(target)
+    }
+
+    /// Removes a target and ends its sessions. Returns it, so that the caller can wait for [`Target::session_count`] 0.
+    pub fn remove(&self, name: &str) -> Option<Arc<Target>> {
+        let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
+        let target = targets.remove(name)?;
+        drop(targets);
+        *lock(&target.open) = Gate::Closed(GateReason::Detached);
+        target.end_all(EndReason::Removed);
+        Some(target)
+    }
+
+    /// The target of this name.
+    pub fn find(&self, name: &str) -> Option<Arc<Target>> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.get(name).cloned()
+    }
+
+    /// Every target, by name.
+    pub fn all(&self) -> Vec<Arc<Target>> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.values().cloned().collect()
+    }
+}
+
+/// RFC 7143 §4.2.7.1, "iSCSI Name Properties", for names after preparation: this node only bears and compares such.
+pub(crate) fn is_iscsi_name(name: &str) -> bool {
+    let allowed =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b':');
+    (1..=223).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+/// A poisoned lock means that a thread died between two whole updates; every update here is whole at each step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
