@@ -4,4 +4,8 @@
 //! Leaf  the entries of `leaf_chunks` chunks, with a dictionary of objects.
 //! Entry the layers of one chunk, newest first.
 
+pub mod apply;
+pub mod diff;
+pub mod grains;
+pub mod resolve;
 pub mod types;
