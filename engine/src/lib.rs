@@ -14,6 +14,7 @@
 
 extern crate alloc;
 
+pub mod attach;
 pub mod command;
 pub mod effect;
 pub mod ids;

@@ -48,6 +48,8 @@ pub struct Limits {
     pub high_water: u32,
     /// Deadline of one store request before the engine counts it as away. 10 s.
     pub store_deadline: Duration,
+    /// Two asks about one absence lie so far apart (A1). 2 s.
+    pub absence_gap: Duration,
     /// What a dying version's objects are kept for. 10 min.
     pub delete_grace: Duration,
     /// The longest random wait after a lost claim. 2 s.
@@ -77,6 +79,7 @@ impl Default for Limits {
             checkpoint_interval: Duration::from_secs(300),
             high_water: 50,
             store_deadline: Duration::from_secs(10),
+            absence_gap: Duration::from_secs(2),
             delete_grace: Duration::from_secs(600),
             claim_backoff: Duration::from_secs(2),
         }

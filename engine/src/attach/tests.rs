@@ -1,0 +1,483 @@
+//! Dialogues: each line is a request that left and the answer that came; the last line is the end.
+
+use super::*;
+use crate::effect::StoreRequest;
+use crate::effect::{Body, Expect, GetRequest, Meta, Receipt};
+use crate::ids::Container;
+use crate::ids::{Hash, Seq, StateDirId, Version, VolumeId};
+use crate::limits::Limits;
+use crate::object::names::RootName;
+use crate::table::types::{Root, VolumeKind};
+use crate::units::{BlockCount, ByteCount, Geometry};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::string::ToString;
+use core::ops::Range;
+
+/// Payload is not used: nothing here carries data.
+#[derive(Clone, Debug)]
+struct NoBytes;
+
+impl crate::Payload for NoBytes {
+    fn len(&self) -> ByteCount {
+        ByteCount(0)
+    }
+    fn slice(&self, _: Range<u64>) -> Self {
+        Self
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Object {
+    Superblock,
+    Token(Token),
+    Door,
+    Root(Arc<Root>),
+}
+
+fn container() -> Container {
+    Container::new("disk", VolumeId([1; 16]))
+}
+
+fn life(host: &str) -> Life {
+    Life {
+        host: host.to_string(),
+        state_dir: StateDirId(host.len() as u64),
+        seed: 7,
+        wall: WallTime(1000),
+    }
+}
+
+const fn id(generation: u64, nonce: u64) -> AttachId {
+    AttachId {
+        generation: Generation(generation),
+        nonce,
+    }
+}
+
+const fn root_of(version: u64, attach: AttachId) -> RootName {
+    RootName {
+        version: Version(version),
+        attach,
+    }
+}
+
+/// The hash is made from the name: the tests' bytes are their names.
+fn hash_of(name: RootName) -> Hash {
+    let mut hash = [0; 16];
+    hash[..8].copy_from_slice(&name.version.0.to_le_bytes());
+    hash[8..].copy_from_slice(&name.attach.nonce.to_le_bytes());
+    Hash(hash)
+}
+
+/// A store that keeps its word, a transcript, and answers laid out beforehand.
+#[derive(Default)]
+struct World {
+    objects: BTreeMap<ObjectName, Object>,
+    /// Rows that a listing shows beside what exists.
+    ghost_rows: Vec<String>,
+    /// Answers for the next asks of these lines, before the store is asked: `Err` instead of applying a PUT.
+    plan: Vec<(String, VecDeque<Plan>)>,
+    log: Vec<String>,
+    requests: usize,
+    now: Instant,
+    drawn: Vec<AttachId>,
+}
+
+/// A planned answer.
+#[derive(Clone)]
+enum Plan {
+    /// Answer this; nothing is applied.
+    Say(StoreError),
+    /// Apply, then answer this.
+    ApplyAndSay(StoreError),
+    /// Something else happens first, then the store answers.
+    Before(fn(&mut World)),
+}
+
+impl World {
+    fn put_superblock(&mut self) {
+        self.objects.insert(ObjectName::Volume, Object::Superblock);
+    }
+
+    fn put_claim(&mut self, attach: AttachId, host: &str) {
+        self.objects.insert(
+            ObjectName::Claim(attach.generation),
+            Object::Token(token(attach, host, None)),
+        );
+    }
+
+    /// A generation that was claimed, shut and opened.
+    fn put_opened(&mut self, attach: AttachId, host: &str, base: Option<RootName>) {
+        let g = attach.generation;
+        self.put_claim(attach, host);
+        self.objects.insert(ObjectName::Door(g), Object::Door);
+        let opened = Object::Token(token(attach, host, base));
+        self.objects.insert(ObjectName::Opened(g), opened);
+    }
+
+    fn put_root(&mut self, name: RootName, ordinal: u64, kind: RootKind) {
+        let root = Root {
+            container: container(),
+            geometry: Geometry::standard(4096, BlockCount(100)),
+            name,
+            ordinal,
+            parent: None,
+            kind,
+            cut: Seq(0),
+            created: WallTime(5),
+            snapshots: Vec::new(),
+            pins: Vec::new(),
+            dying: Vec::new(),
+            attributes: BTreeMap::new(),
+            losses: Vec::new(),
+            leaves: BTreeMap::new(),
+            riding: BTreeMap::new(),
+        };
+        self.objects
+            .insert(ObjectName::Root(name), Object::Root(Arc::new(root)));
+    }
+
+    fn edit_root(&mut self, name: RootName, edit: impl FnOnce(&mut Root)) {
+        if let Some(Object::Root(root)) = self.objects.get_mut(&ObjectName::Root(name)) {
+            edit(Arc::make_mut(root));
+        }
+    }
+
+    fn plan(&mut self, line: &str, answers: &[Plan]) {
+        self.plan
+            .push((line.to_string(), answers.iter().cloned().collect()));
+    }
+
+    fn planned(&mut self, line: &str) -> Option<Plan> {
+        let (_, answers) = self.plan.iter_mut().find(|(planned, _)| planned == line)?;
+        answers.pop_front()
+    }
+
+    fn answer(&mut self, request: StoreRequest<NoBytes>) -> Outcome<NoBytes> {
+        let line = line_of(&request);
+        self.requests += 1;
+        let plan = self.planned(&line);
+        let outcome = match plan {
+            Some(Plan::Say(error)) => Outcome::Store(error),
+            Some(Plan::ApplyAndSay(error)) => {
+                self.apply(request);
+                Outcome::Store(error)
+            }
+            Some(Plan::Before(happens)) => {
+                happens(self);
+                self.apply(request)
+            }
+            None => self.apply(request),
+        };
+        if matches!(outcome, Outcome::Store(StoreError::Absent)) && line.ends_with('²') {
+            self.requests += 1;
+        }
+        self.log
+            .push(format!("{line} = {}", outcome_text(&outcome)));
+        outcome
+    }
+
+    fn apply(&mut self, request: StoreRequest<NoBytes>) -> Outcome<NoBytes> {
+        match request {
+            StoreRequest::Get(get) => self.get(&get),
+            StoreRequest::Put {
+                name, body, once, ..
+            } => {
+                if once && self.objects.contains_key(&name) {
+                    return Outcome::Store(StoreError::Exists);
+                }
+                let object = match body {
+                    Body::Door => Object::Door,
+                    Body::Token(token) => Object::Token(token),
+                    Body::RootAgain(root) => Object::Root(root),
+                    other => panic!("an attach stores no {other:?}"),
+                };
+                self.objects.insert(name, object);
+                Outcome::Put(Receipt::default())
+            }
+            StoreRequest::List { prefix, after, .. } => {
+                let mut rows: Vec<String> = (self.objects.keys().map(text::of))
+                    .chain(self.ghost_rows.iter().cloned())
+                    .filter(|row| row.starts_with(&prefix))
+                    .filter(|row| after.as_ref().is_none_or(|after| row > after))
+                    .collect();
+                rows.sort();
+                rows.truncate(1000);
+                Outcome::Names(rows.into_iter().map(|row| (row, ByteCount(1))).collect())
+            }
+            other => panic!("an attach does not ask {other:?}"),
+        }
+    }
+
+    fn get(&self, get: &GetRequest) -> Outcome<NoBytes> {
+        let Some(object) = self.objects.get(&get.name) else {
+            return Outcome::Store(StoreError::Absent);
+        };
+        match (object, &get.expect) {
+            (_, Expect::Exists) => Outcome::Exists,
+            (Object::Superblock, Expect::Superblock) => Outcome::Meta(
+                Meta::Superblock(Arc::new(Superblock {
+                    container: container(),
+                    geometry: Geometry::standard(4096, BlockCount(100)),
+                    kind: VolumeKind::Disk,
+                    created: WallTime(1),
+                    parent: None,
+                })),
+                Hash::default(),
+            ),
+            (Object::Token(token), Expect::Token) => {
+                Outcome::Meta(Meta::Token(token.clone()), Hash::default())
+            }
+            (Object::Root(root), Expect::Root(hash)) => {
+                let own = hash_of(root.name);
+                match hash {
+                    Some(hash) if *hash != own => Outcome::Store(StoreError::Damaged),
+                    _ => Outcome::Meta(Meta::Root(root.clone()), own),
+                }
+            }
+            (object, expect) => panic!("{object:?} for {expect:?}"),
+        }
+    }
+
+    /// Runs an attach to its end.
+    fn run(&mut self, machine: &mut Attach) -> End {
+        let mut pending = VecDeque::new();
+        loop {
+            while let Some(ask) = machine.poll::<NoBytes>(self.now) {
+                match ask {
+                    Ask::Store { slot, request } => pending.push_back((slot, request)),
+                    Ask::Record(id) => {
+                        self.log.push(format!("record {}", id.generation.0));
+                        self.drawn.push(id);
+                        machine.recorded(self.now);
+                    }
+                    Ask::Join(join) => {
+                        let below = join.below.map_or(0, |id| id.generation.0);
+                        let verb = if join.keep { "keep" } else { "close" };
+                        self.log.push(format!("join below {below}: {verb}"));
+                        machine.joined(self.now);
+                    }
+                    Ask::End(end) => {
+                        assert!(machine.poll::<NoBytes>(self.now).is_none(), "told once");
+                        return *end;
+                    }
+                }
+            }
+            match pending.pop_front() {
+                Some((slot, request)) => {
+                    let outcome = self.answer(request);
+                    machine.handle(self.now, slot, outcome);
+                }
+                None => self.now = machine.poll_timeout().expect("something is waited for"),
+            }
+            assert!(self.requests < 2000, "never ends: {:#?}", self.log);
+        }
+    }
+
+    #[track_caller]
+    fn check(&self, expected: &str) {
+        let expected: Vec<&str> = expected
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .collect();
+        assert_eq!(self.log, expected, "\n{}\n", self.log.join("\n"));
+    }
+}
+
+fn token(attach: AttachId, host: &str, base: Option<RootName>) -> Token {
+    Token {
+        attach,
+        holder: Holder {
+            host: host.to_string(),
+            state_dir: StateDirId(host.len() as u64),
+            since: WallTime(3),
+        },
+        base,
+    }
+}
+
+/// Names without leading zeros and nonces; `²` = absence is asked twice.
+fn line_of(request: &StoreRequest<NoBytes>) -> String {
+    let short = |name: &ObjectName| match name {
+        ObjectName::Root(n) => format!("root {}.{}", n.version.0, n.attach.generation.0),
+        ObjectName::Claim(g) => format!("claim {}", g.0),
+        ObjectName::Door(g) => format!("door {}", g.0),
+        ObjectName::Opened(g) => format!("opened {}", g.0),
+        name => text::of(name),
+    };
+    match request {
+        StoreRequest::Get(get) => {
+            let verb = if get.expect == Expect::Exists {
+                "head"
+            } else {
+                "get"
+            };
+            let twice = match get.absence {
+                crate::effect::Absence::Twice => "²",
+                _ => "",
+            };
+            format!("{verb} {}{twice}", short(&get.name))
+        }
+        StoreRequest::Put {
+            name, body, once, ..
+        } => {
+            let again = if matches!(body, Body::RootAgain(_)) {
+                " again"
+            } else {
+                ""
+            };
+            let once = if *once { " once" } else { "" };
+            format!("put {}{again}{once}", short(name))
+        }
+        StoreRequest::List { prefix, .. } => format!("list {prefix}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn outcome_text(outcome: &Outcome<NoBytes>) -> String {
+    match outcome {
+        Outcome::Names(rows) => format!("{} rows", rows.len()),
+        Outcome::Meta(..) => "found".to_string(),
+        Outcome::Exists => "there".to_string(),
+        Outcome::Put(_) => "201".to_string(),
+        Outcome::Store(StoreError::Absent) => "404".to_string(),
+        Outcome::Store(StoreError::Exists) => "412".to_string(),
+        Outcome::Store(error) => format!("{error:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn spec(host: &str) -> Spec {
+    Spec::new(container(), &life(host), &Limits::default(), 7)
+}
+
+fn attach(how: How) -> Attach {
+    Attach::new(spec("new"), how)
+}
+
+const OLD: AttachId = id(1, 0xa);
+
+/// A volume born by host `old` and used: generation 1, roots 0, 1 and 2, the last of this kind.
+fn volume(last: RootKind) -> World {
+    let mut world = World::default();
+    world.put_superblock();
+    world.put_opened(OLD, "old", None);
+    world.put_root(root_of(0, OLD), 1, RootKind::Born);
+    world.put_root(root_of(1, OLD), 2, RootKind::Checkpoint);
+    world.put_root(root_of(2, OLD), 3, last);
+    world.edit_root(root_of(2, OLD), |root| {
+        root.parent = Some((root_of(1, OLD), hash_of(root_of(1, OLD))));
+    });
+    world
+}
+
+#[test]
+fn follows_a_detached_holder() {
+    let mut world = volume(RootKind::Detached);
+    let end = world.run(&mut attach(How::default()));
+    world.check(
+        "get volume² = found
+        list claims/ = 1 rows
+        get opened 1² = found
+        head claim 2² = 404
+        list versions/ = 3 rows
+        get root 2.1 = found
+        head root 63.1² = 404
+        head root 3.1² = 404
+        record 2
+        put claim 2 once = 201
+        head door 2² = 404
+        put door 2 = 201
+        get claim 2² = found
+        get claim 2² = found
+        list versions/ = 0 rows
+        get root 2.1 = found
+        head root 63.1² = 404
+        head root 3.1² = 404
+        get root 1.1 = found
+        put root 2.1 again = 201
+        join below 1: close
+        put opened 2 = 201
+        head door 3 = 404
+        get opened 2² = found",
+    );
+    let End::Opened(opened) = end else {
+        panic!("{end:?}");
+    };
+    assert_eq!(opened.attach, world.drawn[0]);
+    assert_eq!(opened.base.map(|b| b.root.name), Some(root_of(2, OLD)));
+    assert_eq!(opened.below.map(|b| b.attach), Some(OLD));
+    assert!(!opened.took_over);
+}
+
+#[test]
+fn refuses_a_holder_that_did_not_detach() {
+    let mut world = volume(RootKind::Checkpoint);
+    let end = world.run(&mut attach(How::default()));
+    world.check(
+        "get volume² = found
+        list claims/ = 1 rows
+        get opened 1² = found
+        head claim 2² = 404
+        list versions/ = 3 rows
+        get root 2.1 = found
+        head root 63.1² = 404
+        head root 3.1² = 404",
+    );
+    assert_eq!(end, held(1, root_of(2, OLD), true));
+}
+
+fn held(generation: u64, newest: RootName, needs_accept_loss: bool) -> End {
+    let holder = token(OLD, "old", None).holder;
+    End::Held(Held {
+        generation: Generation(generation),
+        holder,
+        newest,
+        newest_at: WallTime(5),
+        needs_accept_loss,
+    })
+}
+
+#[test]
+fn a_claim_of_unknown_end_is_lost() {
+    let mut world = volume(RootKind::Detached);
+    world.plan(
+        "put claim 2 once",
+        &[Plan::ApplyAndSay(StoreError::Unknown)],
+    );
+    let mut machine = attach(How::default());
+    let End::Opened(opened) = world.run(&mut machine) else {
+        panic!("{:#?}", world.log);
+    };
+    // The number is burnt: its door is shut and the next one is claimed.
+    assert_eq!(opened.attach.generation, Generation(3));
+    assert_eq!(machine.lost(), 1);
+}
+
+#[test]
+fn a_silent_store_is_asked_again() {
+    let mut world = volume(RootKind::Detached);
+    world.plan("get volume²", &[Plan::Say(StoreError::Unavailable)]);
+    assert!(matches!(
+        world.run(&mut attach(How::default())),
+        End::Opened(_)
+    ));
+}
+
+#[test]
+fn somebody_comes_first_after_the_claim() {
+    let mut world = volume(RootKind::Detached);
+    world.plan(
+        "head door 2²",
+        &[Plan::Before(|world| {
+            world.put_opened(id(2, 0xb), "old", Some(root_of(2, OLD)));
+        })],
+    );
+    assert_eq!(
+        world.run(&mut attach(How::default())),
+        held(2, root_of(2, OLD), true)
+    );
+}
