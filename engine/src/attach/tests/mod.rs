@@ -1,13 +1,21 @@
-//! Dialogues: each line is a request that left and the answer that came; the last line is the end.
+//! A store for the tests, and dialogues with it: each line is a request that left and the answer that came; the last line is the end.
+
+mod away;
+mod base;
+mod judge;
+mod look;
+mod lost;
+mod search;
 
 use super::*;
+use crate::command::Held;
 use crate::effect::StoreRequest;
 use crate::effect::{Body, Expect, GetRequest, Meta, Receipt};
 use crate::ids::Container;
 use crate::ids::{Hash, Seq, StateDirId, Version, VolumeId};
 use crate::limits::Limits;
 use crate::object::names::RootName;
-use crate::table::types::{Root, VolumeKind};
+use crate::table::types::{Root, RootKind, VolumeKind};
 use crate::units::{BlockCount, ByteCount, Geometry};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -81,8 +89,14 @@ struct World {
     plan: Vec<(String, VecDeque<Plan>)>,
     log: Vec<String>,
     requests: usize,
+    /// What comes of the request of this number, counted from 0.
+    fault: Option<(usize, Plan)>,
+    /// Listings show nothing: they lag.
+    blind: bool,
     now: Instant,
+    /// What the host's note says.
     drawn: Vec<AttachId>,
+    joined: Vec<AttachId>,
 }
 
 /// A planned answer.
@@ -150,6 +164,11 @@ impl World {
             .push((line.to_string(), answers.iter().cloned().collect()));
     }
 
+    /// Requests in the log; local steps are no requests.
+    fn log_requests(&self) -> usize {
+        self.log.iter().filter(|line| line.contains(" = ")).count()
+    }
+
     fn planned(&mut self, line: &str) -> Option<Plan> {
         let (_, answers) = self.plan.iter_mut().find(|(planned, _)| planned == line)?;
         answers.pop_front()
@@ -158,7 +177,13 @@ impl World {
     fn answer(&mut self, request: StoreRequest<NoBytes>) -> Outcome<NoBytes> {
         let line = line_of(&request);
         self.requests += 1;
-        let plan = self.planned(&line);
+        let plan = match self.fault.take() {
+            Some((at, plan)) if at == self.log_requests() => Some(plan),
+            fault => {
+                self.fault = fault;
+                self.planned(&line)
+            }
+        };
         let outcome = match plan {
             Some(Plan::Say(error)) => Outcome::Store(error),
             Some(Plan::ApplyAndSay(error)) => {
@@ -198,7 +223,8 @@ impl World {
                 Outcome::Put(Receipt::default())
             }
             StoreRequest::List { prefix, after, .. } => {
-                let mut rows: Vec<String> = (self.objects.keys().map(text::of))
+                let seen = self.objects.keys().filter(|_| !self.blind);
+                let mut rows: Vec<String> = (seen.map(text::of))
                     .chain(self.ghost_rows.iter().cloned())
                     .filter(|row| row.starts_with(&prefix))
                     .filter(|row| after.as_ref().is_none_or(|after| row > after))
@@ -243,6 +269,11 @@ impl World {
 
     /// Runs an attach to its end.
     fn run(&mut self, machine: &mut Attach) -> End {
+        self.go(machine, usize::MAX).expect("it is not killed")
+    }
+
+    /// Runs an attach until the process is killed after request `stop`.
+    fn go(&mut self, machine: &mut Attach, stop: usize) -> Option<End> {
         let mut pending = VecDeque::new();
         loop {
             while let Some(ask) = machine.poll::<NoBytes>(self.now) {
@@ -257,11 +288,15 @@ impl World {
                         let below = join.below.map_or(0, |id| id.generation.0);
                         let verb = if join.keep { "keep" } else { "close" };
                         self.log.push(format!("join below {below}: {verb}"));
+                        if !join.keep {
+                            self.joined.clear();
+                        }
+                        self.joined.push(join.attach);
                         machine.joined(self.now);
                     }
                     Ask::End(end) => {
                         assert!(machine.poll::<NoBytes>(self.now).is_none(), "told once");
-                        return *end;
+                        return Some(*end);
                     }
                 }
             }
@@ -269,6 +304,9 @@ impl World {
                 Some((slot, request)) => {
                     let outcome = self.answer(request);
                     machine.handle(self.now, slot, outcome);
+                    if self.log_requests() >= stop {
+                        return None;
+                    }
                 }
                 None => self.now = machine.poll_timeout().expect("something is waited for"),
             }
@@ -374,62 +412,6 @@ fn volume(last: RootKind) -> World {
     world
 }
 
-#[test]
-fn follows_a_detached_holder() {
-    let mut world = volume(RootKind::Detached);
-    let end = world.run(&mut attach(How::default()));
-    world.check(
-        "get volume² = found
-        list claims/ = 1 rows
-        get opened 1² = found
-        head claim 2² = 404
-        list versions/ = 3 rows
-        get root 2.1 = found
-        head root 63.1² = 404
-        head root 3.1² = 404
-        record 2
-        put claim 2 once = 201
-        head door 2² = 404
-        put door 2 = 201
-        get claim 2² = found
-        get claim 2² = found
-        list versions/ = 0 rows
-        get root 2.1 = found
-        head root 63.1² = 404
-        head root 3.1² = 404
-        get root 1.1 = found
-        put root 2.1 again = 201
-        join below 1: close
-        put opened 2 = 201
-        head door 3 = 404
-        get opened 2² = found",
-    );
-    let End::Opened(opened) = end else {
-        panic!("{end:?}");
-    };
-    assert_eq!(opened.attach, world.drawn[0]);
-    assert_eq!(opened.base.map(|b| b.root.name), Some(root_of(2, OLD)));
-    assert_eq!(opened.below.map(|b| b.attach), Some(OLD));
-    assert!(!opened.took_over);
-}
-
-#[test]
-fn refuses_a_holder_that_did_not_detach() {
-    let mut world = volume(RootKind::Checkpoint);
-    let end = world.run(&mut attach(How::default()));
-    world.check(
-        "get volume² = found
-        list claims/ = 1 rows
-        get opened 1² = found
-        head claim 2² = 404
-        list versions/ = 3 rows
-        get root 2.1 = found
-        head root 63.1² = 404
-        head root 3.1² = 404",
-    );
-    assert_eq!(end, held(1, root_of(2, OLD), true));
-}
-
 fn held(generation: u64, newest: RootName, needs_accept_loss: bool) -> End {
     let holder = token(OLD, "old", None).holder;
     End::Held(Held {
@@ -441,43 +423,17 @@ fn held(generation: u64, newest: RootName, needs_accept_loss: bool) -> End {
     })
 }
 
-#[test]
-fn a_claim_of_unknown_end_is_lost() {
-    let mut world = volume(RootKind::Detached);
-    world.plan(
-        "put claim 2 once",
-        &[Plan::ApplyAndSay(StoreError::Unknown)],
-    );
-    let mut machine = attach(How::default());
-    let End::Opened(opened) = world.run(&mut machine) else {
-        panic!("{:#?}", world.log);
-    };
-    // The number is burnt: its door is shut and the next one is claimed.
-    assert_eq!(opened.attach.generation, Generation(3));
-    assert_eq!(machine.lost(), 1);
+#[track_caller]
+fn opened(end: End) -> Opened {
+    match end {
+        End::Opened(opened) => opened,
+        other => panic!("{other:?}"),
+    }
 }
 
-#[test]
-fn a_silent_store_is_asked_again() {
-    let mut world = volume(RootKind::Detached);
-    world.plan("get volume²", &[Plan::Say(StoreError::Unavailable)]);
-    assert!(matches!(
-        world.run(&mut attach(How::default())),
-        End::Opened(_)
-    ));
-}
-
-#[test]
-fn somebody_comes_first_after_the_claim() {
-    let mut world = volume(RootKind::Detached);
-    world.plan(
-        "head door 2²",
-        &[Plan::Before(|world| {
-            world.put_opened(id(2, 0xb), "old", Some(root_of(2, OLD)));
-        })],
-    );
-    assert_eq!(
-        world.run(&mut attach(How::default())),
-        held(2, root_of(2, OLD), true)
-    );
-}
+const TAKE: How = How {
+    take_over: true,
+    accept_loss: true,
+    finish: false,
+    deadline: None,
+};

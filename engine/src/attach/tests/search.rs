@@ -1,0 +1,73 @@
+//! The search for the newest root, and what an attach costs.
+
+use super::*;
+
+/// `count` roots, collected as far as the rule allows.
+fn long_volume(count: u64) -> World {
+    let mut world = World::default();
+    world.put_superblock();
+    world.put_opened(OLD, "old", None);
+    for k in (1..=count).filter(|k| k % ROOT_STRIDE == 0 || *k >= count / ROOT_STRIDE * ROOT_STRIDE)
+    {
+        world.put_root(root_of(k - 1, OLD), k, RootKind::Detached);
+    }
+    world
+}
+
+#[track_caller]
+fn check_search(count: u64, hint: Option<u64>, blind: bool) -> usize {
+    let mut world = long_volume(count);
+    world.blind = blind;
+    let mut spec = spec("new");
+    spec.hint.root = hint.map(|k| root_of(k - 1, OLD));
+    let won = opened(world.run(&mut Attach::new(spec, How::default())));
+    let found = won.base.map(|b| b.root.ordinal);
+    assert_eq!(found, Some(count), "{hint:?} {:#?}", world.log);
+    world.requests
+}
+
+#[test]
+fn the_newest_root_is_found_from_any_hint() {
+    for count in (1..=200_u64).chain([255, 256, 257, 639, 640, 5000]) {
+        for hint in [
+            None,
+            Some(1),
+            Some(count / 2),
+            Some(count.saturating_sub(65)),
+            Some(count),
+        ] {
+            let hint = hint.filter(|k| *k > 0);
+            check_search(count, hint, false);
+            check_search(count, hint, true);
+        }
+    }
+}
+
+#[test]
+fn a_good_hint_costs_at_most_32_requests() {
+    for count in [1, 2, 63, 64, 65, 127, 128, 5000] {
+        assert!(check_search(count, Some(count), false) <= 32);
+        assert!(check_search(count, Some(count), true) <= 32);
+        // The listing is a good hint too.
+        assert!(check_search(count, None, false) <= 32);
+    }
+}
+
+#[test]
+fn a_burnt_number_costs_at_most_8_requests() {
+    let cost = |burnt: u64| {
+        let mut world = volume(RootKind::Detached);
+        (2..2 + burnt).for_each(|g| world.put_claim(id(g, g), "old"));
+        let mut spec = spec("new");
+        spec.hint.root = Some(root_of(2, OLD));
+        opened(world.run(&mut Attach::new(spec, How::default())));
+        world.requests
+    };
+    for burnt in [1, 2, 5, 40] {
+        assert!(
+            cost(burnt) <= cost(0) + 8 * burnt as usize,
+            "{burnt}: {}",
+            cost(burnt)
+        );
+    }
+}
