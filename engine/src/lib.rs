@@ -15,6 +15,7 @@
 extern crate alloc;
 
 pub mod attach;
+pub mod codec;
 pub mod command;
 pub mod effect;
 pub mod ids;

@@ -3,3 +3,4 @@
 pub mod index;
 pub mod note;
 pub mod record;
+pub mod scan;

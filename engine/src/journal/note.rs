@@ -3,8 +3,10 @@
 //! One note holds what the design calls commit note, intent note and end-of-history note: they change together, and one
 //! record that is written whole to the older of two slots and synced has only two states after a crash, old and new.
 
+use crate::codec::{Magic, Malformed, Put, Unreadable, begin, open, seal};
 use crate::ids::{AttachId, Container, FileId, Generation, Hash, Lap, Seq, Version};
 use crate::object::names::RootName;
+use crate::table::codec::{put_geometry, put_root_name, read_geometry, read_root_name};
 use crate::units::Geometry;
 use alloc::vec::Vec;
 
@@ -72,3 +74,144 @@ pub enum Intent {
     /// The disk failed: the history up to `end` is being saved.
     Emergency(Seq),
 }
+
+const DETACH: u8 = 1;
+const DELETE: u8 = 2;
+const ROLLBACK: u8 = 3;
+const EMERGENCY: u8 = 4;
+
+/// The note as bytes, to be written whole into one of the two slots.
+pub fn emit(note: &Note) -> Vec<u8> {
+    let mut out = Vec::new();
+    begin(&mut out);
+    out.put_u64(note.serial);
+    put_geometry(&mut out, &note.geometry);
+    out.put_container(&note.container);
+    let (intent, argument) = match note.intent {
+        None => (0, 0),
+        Some(Intent::Detach(version)) => (DETACH, version.0),
+        Some(Intent::Delete(version)) => (DELETE, version.0),
+        Some(Intent::Rollback(version)) => (ROLLBACK, version.0),
+        Some(Intent::Emergency(seq)) => (EMERGENCY, seq.0),
+    };
+    out.put_u8(u8::from(note.unborn));
+    out.put_u8(u8::from(note.held.is_some()));
+    out.put_u8(u8::from(note.committed.is_some()));
+    out.put_u8(intent);
+    out.put_u32(0);
+    out.put_u64(argument);
+    out.put_u64(note.held.unwrap_or_default().0);
+    if let Some(committed) = &note.committed {
+        out.put_u64(committed.version.0);
+        put_root_name(&mut out, &committed.root);
+        out.put(&committed.hash.0);
+        out.put_u64(committed.cut.0);
+    }
+    out.put_count(note.drawn.len());
+    out.put_count(note.joined.len());
+    out.put_count(note.dead.len());
+    out.put_count(note.aside.len());
+    note.drawn.iter().for_each(|id| out.put_attach(*id));
+    note.joined.iter().for_each(|id| out.put_attach(*id));
+    for dead in &note.dead {
+        out.put_u64(dead.file.0);
+        out.put_u64(dead.lap.0);
+        out.put_u64(dead.end.0);
+    }
+    note.aside.iter().for_each(|file| out.put_u64(file.0));
+    seal(&mut out, Magic::NOTE, 0);
+    out
+}
+
+/// Reads the note of a slot; what lies behind it is not looked at.
+///
+/// # Errors
+///
+/// Anything but what [`emit`] made.
+pub fn parse(bytes: &[u8]) -> Result<Note, Unreadable> {
+    let mut fields = open(bytes, Magic::NOTE, 0)?;
+    let serial = fields.u64()?;
+    let geometry = read_geometry(&mut fields)?;
+    let container = fields.container()?;
+    let unborn = fields.flag("unborn")?;
+    let (has_held, has_committed) = (fields.flag("held")?, fields.flag("committed")?);
+    let kind = fields.u8()?;
+    fields.zeros(4)?;
+    let (argument, held) = (fields.u64()?, fields.u64()?);
+    let intent = match kind {
+        0 if argument == 0 => None,
+        DETACH => Some(Intent::Detach(Version(argument))),
+        DELETE => Some(Intent::Delete(Version(argument))),
+        ROLLBACK => Some(Intent::Rollback(Version(argument))),
+        EMERGENCY => Some(Intent::Emergency(Seq(argument))),
+        _ => return Err(Malformed::Value("intent").into()),
+    };
+    if !has_held && held != 0 {
+        return Err(Malformed::Value("held").into());
+    }
+    let committed = if has_committed {
+        Some(Committed {
+            version: Version(fields.u64()?),
+            root: read_root_name(&mut fields)?,
+            hash: Hash(fields.array()?),
+            cut: Seq(fields.u64()?),
+        })
+    } else {
+        None
+    };
+    let [drawn, joined] = [fields.count(16)?, fields.count(16)?];
+    let [dead, aside] = [fields.count(24)?, fields.count(8)?];
+    let drawn: Result<_, _> = (0..drawn).map(|_| fields.attach()).collect();
+    let joined: Result<_, _> = (0..joined).map(|_| fields.attach()).collect();
+    let mut dead_laps = Vec::with_capacity(dead);
+    for _ in 0..dead {
+        dead_laps.push(DeadLap {
+            file: FileId(fields.u64()?),
+            lap: Lap(fields.u64()?),
+            end: Seq(fields.u64()?),
+        });
+    }
+    let aside: Result<_, _> = (0..aside).map(|_| fields.u64().map(FileId)).collect();
+    let note = Note {
+        serial,
+        container,
+        geometry,
+        drawn: drawn?,
+        joined: joined?,
+        held: has_held.then_some(Generation(held)),
+        committed,
+        dead: dead_laps,
+        intent,
+        unborn,
+        aside: aside?,
+    };
+    fields.end()?;
+    Ok(note)
+}
+
+/// The newest note of the two slots, and which slot the next one goes to: the one that does not hold it.
+///
+/// # Errors
+///
+/// [`Unreadable::TooNew`] if either slot is of a newer format. A slot that is damaged, torn or empty counts as no note.
+pub fn newest(slots: [&[u8]; 2]) -> Result<(Option<Note>, usize), Unreadable> {
+    let read = |slot| match parse(slot) {
+        Ok(note) => Ok(Some(note)),
+        Err(Unreadable::Malformed(_)) => Ok(None),
+        Err(Unreadable::TooNew) => Err(Unreadable::TooNew),
+    };
+    Ok(match slots.map(read) {
+        [Ok(first), Ok(second)] => {
+            let serial = |note: &Option<Note>| note.as_ref().map(|note| note.serial);
+            if serial(&first) > serial(&second) {
+                (first, 1)
+            } else {
+                (second, 0)
+            }
+        }
+        _ => return Err(Unreadable::TooNew),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,11 @@
 //! Entry the layers of one chunk, newest first.
 
 pub mod apply;
+pub mod codec;
 pub mod diff;
 pub mod grains;
+pub mod leaf;
 pub mod resolve;
+pub mod root;
+pub mod superblock;
 pub mod types;
