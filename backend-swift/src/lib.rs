@@ -10,6 +10,8 @@
 //! socket or knows a secret.
 
 pub mod answer;
+#[cfg(feature = "http")]
+pub mod client;
 mod exchange;
 pub mod listing;
 pub mod machine;
@@ -19,6 +21,8 @@ pub mod retry;
 pub mod settings;
 pub mod token;
 
+#[cfg(feature = "http")]
+pub use client::{Client, Credentials, SwiftConfig};
 pub use exchange::{Broken, Cause, Content, Failure, HttpAnswer, Success};
 pub use machine::{Action, StoreMachine};
 pub use request::{Ask, CallId, Connection, Encoded, Etag, HttpRequest, Method, Ticket};
