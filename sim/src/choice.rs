@@ -122,7 +122,11 @@ enum Back {
     /// Bytes in the order asked, then 0.
     Bytes { bytes: Vec<u8>, at: usize },
     /// All combinations, one path at a time; dice that are not enumerated show 0.
-    Enumerated { path: Vec<(u64, u64)>, at: usize, dice: BTreeSet<Die> },
+    Enumerated {
+        path: Vec<(u64, u64)>,
+        at: usize,
+        dice: BTreeSet<Die>,
+    },
 }
 
 /// The source of every choice in a run.
@@ -136,14 +140,21 @@ pub struct Choices {
 impl Choices {
     /// Choices made by `seed`, with `edits` taken out.
     pub const fn seeded(seed: u64, edits: Edits) -> Self {
-        Self { seed, back: Back::Seeded, edits }
+        Self {
+            seed,
+            back: Back::Seeded,
+            edits,
+        }
     }
 
     /// Choices read from bytes, for a fuzzer.
     pub fn bytes(bytes: &[u8]) -> Self {
         Self {
             seed: 0,
-            back: Back::Bytes { bytes: bytes.to_vec(), at: 0 },
+            back: Back::Bytes {
+                bytes: bytes.to_vec(),
+                at: 0,
+            },
             edits: Edits::default(),
         }
     }
@@ -152,7 +163,11 @@ impl Choices {
     pub fn enumerated(dice: &[Die]) -> Self {
         Self {
             seed: 0,
-            back: Back::Enumerated { path: Vec::new(), at: 0, dice: dice.iter().copied().collect() },
+            back: Back::Enumerated {
+                path: Vec::new(),
+                at: 0,
+                dice: dice.iter().copied().collect(),
+            },
             edits: Edits::default(),
         }
     }
@@ -281,7 +296,10 @@ mod tests {
         edits.entities.insert((Die::Op, 3));
         let mut cut = Choices::seeded(7, edits);
         for entity in 0..10 {
-            let (a, b) = (whole.pick(Die::Op, entity, 0, 1000), cut.pick(Die::Op, entity, 0, 1000));
+            let (a, b) = (
+                whole.pick(Die::Op, entity, 0, 1000),
+                cut.pick(Die::Op, entity, 0, 1000),
+            );
             assert_eq!(b, if entity == 3 { 0 } else { a });
         }
     }
@@ -292,7 +310,11 @@ mod tests {
         let mut next = Some(Choices::enumerated(&[Die::Op, Die::Kill]));
         while let Some(mut choices) = next {
             let a = choices.pick(Die::Op, 0, 0, 3);
-            let b = if a == 1 { choices.pick(Die::Kill, 0, 0, 4) } else { 9 };
+            let b = if a == 1 {
+                choices.pick(Die::Kill, 0, 0, 4)
+            } else {
+                9
+            };
             assert_eq!(choices.pick(Die::Think, 0, 0, 5), 0);
             assert!(seen.insert((a, b)));
             next = choices.next_path();
@@ -307,7 +329,10 @@ mod tests {
         for entity in 0..100_000 {
             counts[choices.pick(Die::Op, entity, 0, 10) as usize] += 1;
         }
-        assert!(counts.iter().all(|c| (9_600..10_400).contains(c)), "{counts:?}");
+        assert!(
+            counts.iter().all(|c| (9_600..10_400).contains(c)),
+            "{counts:?}"
+        );
     }
 
     #[test]

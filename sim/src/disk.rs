@@ -15,7 +15,7 @@ use engine::journal::index::FileIndex;
 use engine::journal::note::Note;
 use engine::journal::record::{PAGE_BYTES, RecordBody, RecordHead};
 use engine::layers::split;
-use engine::payload::{Parts, Payload};
+use engine::payload::Parts;
 use engine::units::{ByteCount, Geometry};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -180,17 +180,27 @@ impl Disk {
 
     /// The pages of a record.
     pub fn append(&self, file: FileId, at: u64, head: RecordHead, data: &Parts<Blocks>) -> Local {
-        assert!(at.is_multiple_of(PAGE), "an append that is not page-aligned: {at}");
+        assert!(
+            at.is_multiple_of(PAGE),
+            "an append that is not page-aligned: {at}"
+        );
         let mut pages = vec![Page::Head(Arc::new(head))];
         let mut stamps = Vec::new();
         push_stamps(data, self.unit, &mut stamps);
         self.push_pages(&stamps, &mut pages);
-        Local::Append { file, page: (at / PAGE) as u32, pages }
+        Local::Append {
+            file,
+            page: (at / PAGE) as u32,
+            pages,
+        }
     }
 
     /// A sync that starts now.
     pub fn sync(&self, file: FileId) -> Local {
-        Local::Sync { file, mark: self.files.get(&file).map_or(0, |f| f.writes) }
+        Local::Sync {
+            file,
+            mark: self.files.get(&file).map_or(0, |f| f.writes),
+        }
     }
 
     fn push_pages(&self, stamps: &[Stamp], pages: &mut Vec<Page>) {
@@ -279,7 +289,9 @@ impl Disk {
             let from = all.len();
             let readable = file.read(at, u64::from(*len), self.unit, &mut all);
             if !readable || self.summing.piece(self.unit, &all[from..]) != *sum {
-                return Outcome::ReadDamaged { piece: number as u32 };
+                return Outcome::ReadDamaged {
+                    piece: number as u32,
+                };
             }
             at += u64::from(*len);
         }
@@ -395,8 +407,15 @@ impl Disk {
                 let mut stamps = Vec::new();
                 push_stamps(&data, self.unit, &mut stamps);
                 self.push_pages(&stamps, &mut pages);
-                assert!(slot < self.cache_slots, "slot {slot} of {}", self.cache_slots);
-                assert!(pages.len() <= self.slot_pages(), "a frame larger than its slot");
+                assert!(
+                    slot < self.cache_slots,
+                    "slot {slot} of {}",
+                    self.cache_slots
+                );
+                assert!(
+                    pages.len() <= self.slot_pages(),
+                    "a frame larger than its slot"
+                );
                 let page = slot as usize * self.slot_pages();
                 self.cache.grow(page + self.slot_pages());
                 if let Some(e) = refusal {
@@ -423,7 +442,10 @@ impl Disk {
 
     fn create(&mut self, file: FileId, pages: usize) {
         // A remnant of an interrupted creation is made anew.
-        let f = File { cached: vec![Page::Zero; pages], ..File::default() };
+        let f = File {
+            cached: vec![Page::Zero; pages],
+            ..File::default()
+        };
         self.files.insert(file, f);
     }
 
@@ -444,8 +466,11 @@ impl Disk {
             _ => Slot::Note(note.clone()),
         };
         self.notes_durable[slot] = pick(seed, &self.notes_durable[slot]);
-        self.notes[slot] =
-            if seed & 64 == 0 { self.notes_durable[slot].clone() } else { pick(2, &Slot::Empty) };
+        self.notes[slot] = if seed & 64 == 0 {
+            self.notes_durable[slot].clone()
+        } else {
+            pick(2, &Slot::Empty)
+        };
     }
 
     fn cached_frames(&self) -> Vec<(u32, CachedFrame)> {
@@ -454,7 +479,9 @@ impl Disk {
             Some(Page::Slot(frame)) => Some((slot, (**frame).clone())),
             _ => None,
         };
-        (0..(self.cache.cached.len() / pages) as u32).filter_map(valid).collect()
+        (0..(self.cache.cached.len() / pages) as u32)
+            .filter_map(valid)
+            .collect()
     }
 
     // Typed pages: what the codec would find in bytes. The index counts when it is whole.
@@ -464,7 +491,8 @@ impl Disk {
             Some(Page::Head(head)) if head.file == id && head.page == page => Some(head.clone()),
             _ => None,
         };
-        let heads: Vec<Arc<RecordHead>> = (0..file.cached.len() as u32).filter_map(is_ours).collect();
+        let heads: Vec<Arc<RecordHead>> =
+            (0..file.cached.len() as u32).filter_map(is_ours).collect();
         let lap = heads.iter().map(|h| h.lap).max();
         if let Some(Page::Index(index, _)) = file.page(last)
             && index.file == id
@@ -476,16 +504,26 @@ impl Disk {
                 records: index
                     .records
                     .iter()
-                    .map(|head| ScannedRecord { head: head.clone(), bad_pieces: Vec::new() })
+                    .map(|head| ScannedRecord {
+                        head: head.clone(),
+                        bad_pieces: Vec::new(),
+                    })
                     .collect(),
             };
         }
         let records = heads
             .iter()
             .filter(|h| Some(h.lap) == lap)
-            .map(|head| ScannedRecord { head: (**head).clone(), bad_pieces: self.bad_pieces(file, head) })
+            .map(|head| ScannedRecord {
+                head: (**head).clone(),
+                bad_pieces: self.bad_pieces(file, head),
+            })
             .collect();
-        Scanned { lap, index_durable: None, records }
+        Scanned {
+            lap,
+            index_durable: None,
+            records,
+        }
     }
 
     fn bad_pieces(&self, file: &File, head: &RecordHead) -> Vec<u32> {
@@ -508,7 +546,13 @@ impl Disk {
     }
 
     /// What the end of the process leaves, its operations in flight included.
-    pub fn end(&mut self, in_flight: Vec<Local>, end: End, survival: Survival, choices: &mut Choices) {
+    pub fn end(
+        &mut self,
+        in_flight: Vec<Local>,
+        end: End,
+        survival: Survival,
+        choices: &mut Choices,
+    ) {
         self.events += 1;
         let crash = self.entity << 32 | self.events << 16;
         for (n, local) in in_flight.into_iter().enumerate() {
@@ -533,7 +577,9 @@ impl Disk {
         };
         match local {
             Local::Append { file, page, pages } => {
-                let Some(f) = self.files.get_mut(&file) else { return };
+                let Some(f) = self.files.get_mut(&file) else {
+                    return;
+                };
                 // A process dies between the pages that the kernel took; a disk takes them in any order.
                 let kept = match survival {
                     Survival::None => 0,
@@ -652,6 +698,11 @@ impl Disk {
         }
     }
 
+    /// How many writes a file has taken.
+    pub fn writes_of(&self, file: FileId) -> u64 {
+        self.files.get(&file).map_or(0, |f| f.writes)
+    }
+
     /// Bytes of a block.
     pub const fn unit(&self) -> u32 {
         self.unit
@@ -675,13 +726,18 @@ impl File {
     fn write(&mut self, page: u32, pages: Vec<Page>) {
         self.writes += 1;
         for (at, new) in (page..).zip(pages) {
-            let Some(cached) = self.cached.get_mut(at as usize) else { return };
+            let Some(cached) = self.cached.get_mut(at as usize) else {
+                return;
+            };
             let old = std::mem::replace(cached, new.clone());
             let durable = self.lies.remove(&at);
             self.damage.remove(&at);
             self.dirty
                 .entry(at)
-                .or_insert_with(|| Dirty { durable: durable.unwrap_or(old), versions: Vec::new() })
+                .or_insert_with(|| Dirty {
+                    durable: durable.unwrap_or(old),
+                    versions: Vec::new(),
+                })
                 .versions
                 .push((self.writes, new));
         }
@@ -689,9 +745,17 @@ impl File {
 
     fn make_durable(&mut self, mark: u64) {
         self.dirty.retain(|_, dirty| {
-            let covered = dirty.versions.iter().take_while(|(n, _)| *n <= mark).count();
+            let covered = dirty
+                .versions
+                .iter()
+                .take_while(|(n, _)| *n <= mark)
+                .count();
             if covered > 0 {
-                let (_, newest) = dirty.versions.drain(..covered).next_back().expect("counted");
+                let (_, newest) = dirty
+                    .versions
+                    .drain(..covered)
+                    .next_back()
+                    .expect("counted");
                 dirty.durable = newest;
             }
             !dirty.versions.is_empty()
@@ -707,7 +771,11 @@ impl File {
             }
             bits = bits.rotate_right(2).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let (_, new) = dirty.versions.pop().expect("looked at");
-            let durable = if bits & 1 == 0 { new.clone() } else { dirty.durable.clone() };
+            let durable = if bits & 1 == 0 {
+                new.clone()
+            } else {
+                dirty.durable.clone()
+            };
             if durable != new {
                 if bits & 2 == 0 {
                     // The kernel drops the page: reads see what the disk has.
@@ -734,7 +802,11 @@ impl File {
         for (page, dirty) in std::mem::take(&mut self.dirty) {
             *number += 1;
             let entity = crash << 8 ^ *number;
-            let newest = dirty.versions.last().map(|(_, p)| p.clone()).expect("a dirty page has one");
+            let newest = dirty
+                .versions
+                .last()
+                .map(|(_, p)| p.clone())
+                .expect("a dirty page has one");
             let left = match survival {
                 Survival::None => dirty.durable,
                 Survival::All => newest,
@@ -743,7 +815,12 @@ impl File {
                 Survival::Any => match choices.pick(Die::Landing, entity, 1, 16) {
                     0..6 => dirty.durable,
                     6..13 => newest,
-                    13 => tear(unit, &dirty.durable, &newest, choices.pick(Die::Landing, entity, 2, 256)),
+                    13 => tear(
+                        unit,
+                        &dirty.durable,
+                        &newest,
+                        choices.pick(Die::Landing, entity, 2, 256),
+                    ),
                     14 => {
                         let n = choices.pick(Die::Landing, entity, 2, dirty.versions.len() as u64);
                         dirty.versions[n as usize].1.clone()
@@ -767,7 +844,10 @@ impl File {
         let per_page = PAGE_BYTES / unit;
         let first = at / u64::from(unit);
         for block in first..first + len / u64::from(unit) {
-            let (page, sector) = ((block / u64::from(per_page)) as u32, block % u64::from(per_page));
+            let (page, sector) = (
+                (block / u64::from(per_page)) as u32,
+                block % u64::from(per_page),
+            );
             match self.damage.get(&page) {
                 Some(Damage::Latent) => return false,
                 Some(Damage::Rot) => {
@@ -776,7 +856,9 @@ impl File {
                 }
                 None => {}
             }
-            let Some(page) = self.cached.get(page as usize) else { return false };
+            let Some(page) = self.cached.get(page as usize) else {
+                return false;
+            };
             out.push(match page {
                 Page::Zero => Stamp::ZERO,
                 Page::Block(stamp) => *stamp,

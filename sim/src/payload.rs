@@ -25,13 +25,21 @@ pub struct Stamp {
 
 impl Stamp {
     /// A block of zeros.
-    pub const ZERO: Self = Self { volume: 0, lba: 0, write: 0 };
+    pub const ZERO: Self = Self {
+        volume: 0,
+        lba: 0,
+        write: 0,
+    };
     /// The volume number of bytes that nobody wrote.
     pub const GARBAGE: u32 = u32::MAX;
 
     /// Bytes that nobody wrote, told apart by `n`.
     pub const fn garbage(n: u64) -> Self {
-        Self { volume: Self::GARBAGE, lba: 0, write: n }
+        Self {
+            volume: Self::GARBAGE,
+            lba: 0,
+            write: n,
+        }
     }
 
     /// Whether these are zeros.
@@ -40,7 +48,10 @@ impl Stamp {
     }
 
     fn key(self) -> u64 {
-        mix(u64::from(self.volume) << 32 | u64::from(self.lba), self.write)
+        mix(
+            u64::from(self.volume) << 32 | u64::from(self.lba),
+            self.write,
+        )
     }
 
     /// The block's bytes: the stamp, then a stream that depends on it.
@@ -67,7 +78,11 @@ impl Stamp {
             bytes.copy_from_slice(&block[8 * i..8 * i + 8]);
             u64::from_le_bytes(bytes)
         };
-        let found = Self { volume: (word(0) >> 32) as u32, lba: word(0) as u32, write: word(1) };
+        let found = Self {
+            volume: (word(0) >> 32) as u32,
+            lba: word(0) as u32,
+            write: word(1),
+        };
         let mut expected = vec![0; block.len()];
         found.expand(&mut expected);
         if expected == block {
@@ -106,18 +121,29 @@ enum Held {
 impl Blocks {
     /// `count` blocks of `unit` bytes that one write puts from `first` on.
     pub const fn run(unit: u32, first: Stamp, count: u32) -> Self {
-        Self { unit, count, held: Held::Run(first) }
+        Self {
+            unit,
+            count,
+            held: Held::Run(first),
+        }
     }
 
     /// These blocks.
     pub fn from_stamps(unit: u32, stamps: &[Stamp]) -> Self {
         let count = stamps.len() as u32;
         let first = stamps.first().copied().unwrap_or_default();
-        let is_run = stamps.iter().enumerate().all(|(i, s)| *s == nth(first, i as u32));
+        let is_run = stamps
+            .iter()
+            .enumerate()
+            .all(|(i, s)| *s == nth(first, i as u32));
         if is_run {
             return Self::run(unit, first, count);
         }
-        Self { unit, count, held: Held::Many(stamps.into(), 0) }
+        Self {
+            unit,
+            count,
+            held: Held::Many(stamps.into(), 0),
+        }
     }
 
     /// The stamps in order.
@@ -142,7 +168,10 @@ fn nth(first: Stamp, i: u32) -> Stamp {
     if first.is_zero() || first.volume == Stamp::GARBAGE {
         return first;
     }
-    Stamp { lba: first.lba + i, ..first }
+    Stamp {
+        lba: first.lba + i,
+        ..first
+    }
 }
 
 impl Payload for Blocks {
@@ -156,14 +185,22 @@ impl Payload for Blocks {
             range.start.is_multiple_of(unit) && range.end.is_multiple_of(unit),
             "the engine cut a block: {range:?} of {unit}-byte blocks"
         );
-        assert!(range.end <= self.len().0 && range.start <= range.end, "slice {range:?} of {:?}", self.len());
+        assert!(
+            range.end <= self.len().0 && range.start <= range.end,
+            "slice {range:?} of {:?}",
+            self.len()
+        );
         let start = (range.start / unit) as u32;
         let count = ((range.end - range.start) / unit) as u32;
         let held = match &self.held {
             Held::Run(first) => Held::Run(nth(*first, start)),
             Held::Many(all, from) => Held::Many(all.clone(), from + start),
         };
-        Self { unit: self.unit, count, held }
+        Self {
+            unit: self.unit,
+            count,
+            held,
+        }
     }
 }
 
@@ -241,7 +278,11 @@ mod tests {
     #[test]
     fn a_stamp_is_found_in_its_bytes_and_in_no_others() {
         for unit in [512, 4096] {
-            let stamp = Stamp { volume: 3, lba: 77, write: 1 << 40 };
+            let stamp = Stamp {
+                volume: 3,
+                lba: 77,
+                write: 1 << 40,
+            };
             let mut bytes = vec![0; unit];
             stamp.expand(&mut bytes);
             assert_eq!(Stamp::read(&bytes), stamp);
@@ -256,25 +297,56 @@ mod tests {
 
     #[test]
     fn a_slice_of_a_run_is_the_same_blocks() {
-        let run = Blocks::run(512, Stamp { volume: 1, lba: 10, write: 5 }, 8);
+        let run = Blocks::run(
+            512,
+            Stamp {
+                volume: 1,
+                lba: 10,
+                write: 5,
+            },
+            8,
+        );
         let list: Vec<Stamp> = run.stamps().collect();
         let many = Blocks::from_stamps(512, &[list[3], list[1], list[2]]);
-        assert_eq!(run.slice(1024..2048).stamps().collect::<Vec<_>>(), list[2..4]);
-        assert_eq!(many.slice(512..1536).stamps().collect::<Vec<_>>(), list[1..3]);
+        assert_eq!(
+            run.slice(1024..2048).stamps().collect::<Vec<_>>(),
+            list[2..4]
+        );
+        assert_eq!(
+            many.slice(512..1536).stamps().collect::<Vec<_>>(),
+            list[1..3]
+        );
     }
 
     #[test]
     fn zeros_have_their_real_sum() {
         for summing in [Summing::Symbolic, Summing::Real] {
-            assert_eq!(summing.piece(512, &[Stamp::ZERO; 3]).0, crc32c::crc32c(&[0; 1536]));
+            assert_eq!(
+                summing.piece(512, &[Stamp::ZERO; 3]).0,
+                crc32c::crc32c(&[0; 1536])
+            );
         }
     }
 
     #[test]
     fn sums_tell_order_and_place() {
-        let a = Stamp { volume: 1, lba: 1, write: 1 };
-        let b = Stamp { volume: 1, lba: 2, write: 1 };
-        assert_ne!(Summing::Symbolic.piece(512, &[a, b]), Summing::Symbolic.piece(512, &[b, a]));
-        assert_ne!(Summing::Symbolic.piece(4096, &[a]), Summing::Symbolic.piece(4096, &[b]));
+        let a = Stamp {
+            volume: 1,
+            lba: 1,
+            write: 1,
+        };
+        let b = Stamp {
+            volume: 1,
+            lba: 2,
+            write: 1,
+        };
+        assert_ne!(
+            Summing::Symbolic.piece(512, &[a, b]),
+            Summing::Symbolic.piece(512, &[b, a])
+        );
+        assert_ne!(
+            Summing::Symbolic.piece(4096, &[a]),
+            Summing::Symbolic.piece(4096, &[b])
+        );
     }
 }

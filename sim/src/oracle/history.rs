@@ -83,7 +83,11 @@ impl History {
     /// A history that starts with `content` at `base`.
     pub fn new(content: &[Stamp], base: u64, attributes: &BTreeMap<String, u64>) -> Self {
         let block = |stamp: &Stamp| Block {
-            versions: vec![Version { seq: base, stamp: *stamp, void: false }],
+            versions: vec![Version {
+                seq: base,
+                stamp: *stamp,
+                void: false,
+            }],
             floor: base,
             damaged: Vec::new(),
         };
@@ -105,7 +109,9 @@ impl History {
 
     /// The highest seq accepted.
     pub fn last(&self) -> u64 {
-        self.entries.last_key_value().map_or(self.base, |(seq, _)| *seq)
+        self.entries
+            .last_key_value()
+            .map_or(self.base, |(seq, _)| *seq)
     }
 
     /// The seq that the history starts from.
@@ -144,7 +150,10 @@ impl History {
             return Err(Violation::new("B2", text));
         }
         if seq <= self.base {
-            let text = format!("a record takes seq {seq}, the history starts at {}", self.base);
+            let text = format!(
+                "a record takes seq {seq}, the history starts at {}",
+                self.base
+            );
             return Err(Violation::new("B2", text));
         }
         match &what {
@@ -165,22 +174,40 @@ impl History {
             }
             What::Void => {}
         }
-        let entry = Entry { what, written: false, durable: false, answered: false };
+        let entry = Entry {
+            what,
+            written: false,
+            durable: false,
+            answered: false,
+        };
         self.entries.insert(seq, entry);
         Ok(true)
     }
 
     fn put(&mut self, lba: u64, seq: u64, stamp: Stamp) -> Checked {
         let Some(block) = self.blocks.get_mut(lba as usize) else {
-            return Err(Violation::new("B7", format!("seq {seq} writes block {lba}, behind the end")));
+            return Err(Violation::new(
+                "B7",
+                format!("seq {seq} writes block {lba}, behind the end"),
+            ));
         };
         let at = block.versions.partition_point(|v| v.seq < seq);
         // The floor is an answered write, or one that was read: it comes before anything that is accepted now.
         if seq < block.floor {
-            let text = format!("seq {seq} writes block {lba} after seq {} was seen", block.floor);
+            let text = format!(
+                "seq {seq} writes block {lba} after seq {} was seen",
+                block.floor
+            );
             return Err(Violation::new("B2", text));
         }
-        block.versions.insert(at, Version { seq, stamp, void: false });
+        block.versions.insert(
+            at,
+            Version {
+                seq,
+                stamp,
+                void: false,
+            },
+        );
         Ok(())
     }
 
@@ -200,7 +227,11 @@ impl History {
         if let Some(entry) = self.entries.get_mut(&seq) {
             entry.written = true;
         }
-        while self.entries.get(&(self.written + 1)).is_some_and(|e| e.written) {
+        while self
+            .entries
+            .get(&(self.written + 1))
+            .is_some_and(|e| e.written)
+        {
             self.written += 1;
         }
     }
@@ -210,7 +241,11 @@ impl History {
         if let Some(entry) = self.entries.get_mut(&seq) {
             entry.durable = true;
         }
-        while self.entries.get(&(self.durable + 1)).is_some_and(|e| e.durable) {
+        while self
+            .entries
+            .get(&(self.durable + 1))
+            .is_some_and(|e| e.durable)
+        {
             self.durable += 1;
         }
     }
@@ -226,13 +261,19 @@ impl History {
 
     /// A read starts: what it must not go behind.
     pub fn floors(&self, extent: Extent) -> Floors {
-        extent.range().map(|lba| self.blocks[lba as usize].floor).collect()
+        extent
+            .range()
+            .map(|lba| self.blocks[lba as usize].floor)
+            .collect()
     }
 
     /// A read ends with these stamps.
     pub fn check_read(&mut self, extent: Extent, floors: &[u64], stamps: &[Stamp]) -> Checked {
         if stamps.len() as u64 != extent.count.0 {
-            let text = format!("a read of {extent} is answered with {} blocks", stamps.len());
+            let text = format!(
+                "a read of {extent} is answered with {} blocks",
+                stamps.len()
+            );
             return Err(Violation::new("B1", text));
         }
         for ((lba, floor), stamp) in extent.range().zip(floors).zip(stamps) {
@@ -245,7 +286,10 @@ impl History {
         let block = &mut self.blocks[lba as usize];
         // The version in effect at the floor: the newest real one at or below it.
         let above = block.versions.partition_point(|v| v.seq <= floor);
-        let current = block.versions[..above].iter().rposition(|v| !v.void).unwrap_or(0);
+        let current = block.versions[..above]
+            .iter()
+            .rposition(|v| !v.void)
+            .unwrap_or(0);
         let found = block.versions[current..].iter().find(|v| v.stamp == stamp);
         match found {
             Some(version) => {
@@ -260,13 +304,23 @@ impl History {
 
     fn misread(&self, lba: u64, floor: u64, stamp: Stamp) -> Violation {
         let block = &self.blocks[lba as usize];
-        let current = block.versions.iter().rev().find(|v| v.seq <= floor && !v.void);
+        let current = block
+            .versions
+            .iter()
+            .rev()
+            .find(|v| v.seq <= floor && !v.void);
         let should = current.map(|v| (v.seq, v.stamp));
         if stamp.volume == Stamp::GARBAGE {
-            return Violation::new("B7", format!("block {lba} reads as bytes that nobody wrote"));
+            return Violation::new(
+                "B7",
+                format!("block {lba} reads as bytes that nobody wrote"),
+            );
         }
         if !stamp.is_zero() && u64::from(stamp.lba) != lba {
-            return Violation::new("B7", format!("block {lba} reads as {stamp:?}, written elsewhere"));
+            return Violation::new(
+                "B7",
+                format!("block {lba} reads as {stamp:?}, written elsewhere"),
+            );
         }
         if let Some(old) = block.versions.iter().rev().find(|v| v.stamp == stamp) {
             let text = format!(
@@ -279,7 +333,8 @@ impl History {
             let text = format!("block {lba} reads as zeros, but holds {should:?}");
             return Violation::new("B10", text);
         }
-        let text = format!("block {lba} reads as {stamp:?}, not in this history; it holds {should:?}");
+        let text =
+            format!("block {lba} reads as {stamp:?}, not in this history; it holds {should:?}");
         Violation::new("B6", text)
     }
 
@@ -287,7 +342,10 @@ impl History {
     pub fn may_differ(&self, lba: u64, floor: u64, expect: Stamp) -> bool {
         let block = &self.blocks[lba as usize];
         let above = block.versions.partition_point(|v| v.seq <= floor);
-        let current = block.versions[..above].iter().rposition(|v| !v.void).unwrap_or(0);
+        let current = block.versions[..above]
+            .iter()
+            .rposition(|v| !v.void)
+            .unwrap_or(0);
         block.versions[current..].iter().any(|v| v.stamp != expect)
     }
 
@@ -303,7 +361,11 @@ impl History {
 
     fn value_at(&self, lba: u64, seq: u64) -> Stamp {
         let block = &self.blocks[lba as usize];
-        let version = block.versions.iter().rev().find(|v| v.seq <= seq && !v.void);
+        let version = block
+            .versions
+            .iter()
+            .rev()
+            .find(|v| v.seq <= seq && !v.void);
         version.map_or(Stamp::ZERO, |v| v.stamp)
     }
 
@@ -311,7 +373,10 @@ impl History {
     /// highest seq that was answered when it was asked.
     pub fn check_answer(&mut self, seqs: &[u64], durable: bool, asked: u64) -> Checked {
         let Some(newest) = seqs.iter().copied().max() else {
-            return Err(Violation::new("P2", "a write is answered without a record in the journal"));
+            return Err(Violation::new(
+                "P2",
+                "a write is answered without a record in the journal",
+            ));
         };
         for seq in seqs {
             if *seq <= asked {
@@ -320,10 +385,18 @@ impl History {
             }
             match self.entries.get_mut(seq) {
                 Some(entry) if entry.what == What::Void => {
-                    return Err(Violation::new("P2", format!("void seq {seq} is answered well")));
+                    return Err(Violation::new(
+                        "P2",
+                        format!("void seq {seq} is answered well"),
+                    ));
                 }
                 Some(entry) => entry.answered = true,
-                None => return Err(Violation::new("P2", format!("seq {seq} is answered, but gone"))),
+                None => {
+                    return Err(Violation::new(
+                        "P2",
+                        format!("seq {seq} is answered, but gone"),
+                    ));
+                }
             }
         }
         if newest > self.written {
@@ -383,25 +456,41 @@ impl History {
 
     /// A restart says that the history ends at `end`; `power` when the machine lost power.
     pub fn recover(&mut self, end: u64, power: bool) -> Checked {
-        let promised = if power { self.answered_durable } else { self.answered };
+        let promised = if power {
+            self.answered_durable
+        } else {
+            self.answered
+        };
         if end < promised {
-            let (what, property) =
-                if power { ("durable", "B3") } else { ("done", "P2") };
-            let text = format!("recovered up to seq {end}; seq {promised} was promised to be {what}");
+            let (what, property) = if power {
+                ("durable", "B3")
+            } else {
+                ("done", "P2")
+            };
+            let text =
+                format!("recovered up to seq {end}; seq {promised} was promised to be {what}");
             return Err(Violation::new(property, text));
         }
         if end < self.stored {
-            let text = format!("recovered up to seq {end}; the store has all up to {}", self.stored);
+            let text = format!(
+                "recovered up to seq {end}; the store has all up to {}",
+                self.stored
+            );
             return Err(Violation::new("B5", text));
         }
         if end > self.last().max(self.base) {
-            let text = format!("recovered up to seq {end}; the last one ever accepted was {}", self.last());
+            let text = format!(
+                "recovered up to seq {end}; the last one ever accepted was {}",
+                self.last()
+            );
             return Err(Violation::new("B5", text));
         }
         // Whole but for what no copy survives of; reads will tell.
         self.entries.retain(|seq, _| *seq <= end);
         for block in &mut self.blocks {
-            block.versions.retain(|v| v.seq <= end && !(v.void && v.seq > self.base));
+            block
+                .versions
+                .retain(|v| v.seq <= end && !(v.void && v.seq > self.base));
             block.floor = block.versions.last().map_or(self.base, |v| v.seq);
             block.damaged.retain(|s| *s <= end);
         }
@@ -422,7 +511,9 @@ impl History {
 
     /// The content at a cut.
     pub fn content_at(&self, cut: u64) -> Vec<Stamp> {
-        (0..self.blocks.len() as u64).map(|lba| self.value_at(lba, cut)).collect()
+        (0..self.blocks.len() as u64)
+            .map(|lba| self.value_at(lba, cut))
+            .collect()
     }
 
     /// The attributes at a cut.
@@ -462,7 +553,11 @@ mod tests {
     use super::*;
 
     fn stamp(lba: u32, write: u64) -> Stamp {
-        Stamp { volume: 1, lba, write }
+        Stamp {
+            volume: 1,
+            lba,
+            write,
+        }
     }
 
     fn history() -> History {
@@ -476,7 +571,8 @@ mod tests {
 
     fn answer(h: &mut History, seq: u64) {
         h.set_written(seq);
-        h.check_answer(&[seq], false, seq - 1).expect("a good answer");
+        h.check_answer(&[seq], false, seq - 1)
+            .expect("a good answer");
     }
 
     #[track_caller]
@@ -493,10 +589,16 @@ mod tests {
         write(&mut h, 2, 0);
         answer(&mut h, 2);
         // The read began before write 2: both values are right; but after it showed 2, no later one may show 1.
-        h.clone().check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)]).expect("in flight together");
-        h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 2)]).expect("in flight together");
+        h.clone()
+            .check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)])
+            .expect("in flight together");
+        h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 2)])
+            .expect("in flight together");
         let floors = h.floors(Extent::new(0, 1));
-        violates(h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)]), "B1");
+        violates(
+            h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)]),
+            "B1",
+        );
     }
 
     #[test]
@@ -504,9 +606,13 @@ mod tests {
         let mut h = history();
         write(&mut h, 1, 0);
         let floors = h.floors(Extent::new(0, 1));
-        h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)]).expect("an unanswered write may show");
+        h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)])
+            .expect("an unanswered write may show");
         let floors = h.floors(Extent::new(0, 1));
-        violates(h.check_read(Extent::new(0, 1), &floors, &[Stamp::ZERO]), "B10");
+        violates(
+            h.check_read(Extent::new(0, 1), &floors, &[Stamp::ZERO]),
+            "B1",
+        );
     }
 
     #[test]
@@ -514,9 +620,18 @@ mod tests {
         let mut h = history();
         write(&mut h, 1, 0);
         let floors = h.floors(Extent::new(1, 1));
-        violates(h.check_read(Extent::new(1, 1), &floors, &[stamp(0, 1)]), "B7");
-        violates(h.check_read(Extent::new(1, 1), &floors, &[Stamp::garbage(4)]), "B7");
-        violates(h.check_read(Extent::new(1, 1), &floors, &[stamp(1, 9)]), "B6");
+        violates(
+            h.check_read(Extent::new(1, 1), &floors, &[stamp(0, 1)]),
+            "B7",
+        );
+        violates(
+            h.check_read(Extent::new(1, 1), &floors, &[Stamp::garbage(4)]),
+            "B7",
+        );
+        violates(
+            h.check_read(Extent::new(1, 1), &floors, &[stamp(1, 9)]),
+            "B6",
+        );
     }
 
     #[test]
@@ -527,7 +642,8 @@ mod tests {
         h.set_written(2);
         violates(h.clone().check_answer(&[2], false, 0), "P2");
         h.set_written(1);
-        h.check_answer(&[2], false, 0).expect("all before it is written");
+        h.check_answer(&[2], false, 0)
+            .expect("all before it is written");
         violates(h.check_answer(&[1], true, 0), "B4");
     }
 
@@ -550,15 +666,23 @@ mod tests {
             answer(&mut h, seq);
         }
         h.set_durable(1);
-        h.check_flush(1, 1).expect_err("three were answered");
+        violates(h.clone().check_flush(3, 1), "B3");
+        h.check_flush(1, 1).expect("asked after the first");
         let mut h2 = h.clone();
         violates(h2.recover(2, false), "P2");
         violates(h.clone().recover(4, true), "B5");
         h.recover(2, true).expect("a prefix");
         let floors = h.floors(Extent::new(0, 1));
-        h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 2)]).expect("what survived");
-        violates(h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 3)]), "B6");
-        violates(h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)]), "B1");
+        h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 2)])
+            .expect("what survived");
+        violates(
+            h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 3)]),
+            "B6",
+        );
+        violates(
+            h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)]),
+            "B1",
+        );
     }
 
     #[test]
@@ -567,7 +691,8 @@ mod tests {
         write(&mut h, 1, 0);
         h.accept(1, What::Void).expect("not answered yet");
         let floors = h.floors(Extent::new(0, 1));
-        h.check_read(Extent::new(0, 1), &floors, &[Stamp::ZERO]).expect("it never happened");
+        h.check_read(Extent::new(0, 1), &floors, &[Stamp::ZERO])
+            .expect("it never happened");
         assert_eq!(h.content_at(5)[0], Stamp::ZERO);
         h.set_written(1);
         violates(h.check_answer(&[1], false, 0), "P2");
@@ -577,8 +702,15 @@ mod tests {
     fn a_seq_stands_for_one_write() {
         let mut h = history();
         write(&mut h, 1, 0);
-        assert_eq!(h.accept(1, What::Write(Extent::new(0, 1), vec![stamp(0, 1)])), Ok(false));
-        violates(h.accept(1, What::Holes(vec![Extent::new(0, 1)])).map(|_| ()), "B2");
+        assert_eq!(
+            h.accept(1, What::Write(Extent::new(0, 1), vec![stamp(0, 1)])),
+            Ok(false)
+        );
+        violates(
+            h.accept(1, What::Holes(vec![Extent::new(0, 1)]))
+                .map(|_| ()),
+            "B2",
+        );
     }
 
     #[test]
@@ -586,7 +718,8 @@ mod tests {
         let mut h = history();
         write(&mut h, 1, 0);
         write(&mut h, 2, 1);
-        h.accept(3, What::Holes(vec![Extent::new(0, 2)])).expect("good");
+        h.accept(3, What::Holes(vec![Extent::new(0, 2)]))
+            .expect("good");
         assert_eq!(h.content_at(2)[..2], [stamp(0, 1), stamp(1, 2)]);
         assert_eq!(h.content_at(3)[..2], [Stamp::ZERO; 2]);
     }

@@ -22,7 +22,10 @@ pub struct Violation {
 impl Violation {
     /// That property does not hold, seen by `text`.
     pub fn new(property: &'static str, text: impl Into<String>) -> Self {
-        Self { property, text: text.into() }
+        Self {
+            property,
+            text: text.into(),
+        }
     }
 }
 

@@ -15,7 +15,10 @@ pub struct Ends {
 impl Ends {
     /// Everything from what was promised to the last write.
     pub const fn new(promised: u64, last: u64) -> Self {
-        Self { low: promised, high: last }
+        Self {
+            low: promised,
+            high: last,
+        }
     }
 
     /// A block with writes of these seqs, ascending, shows the one of seq `shown` (0: none of them). False when it never

@@ -29,13 +29,25 @@ pub struct Register {
 impl Register {
     /// A register that holds value `initial` before time 0.
     pub fn new(initial: u64) -> Self {
-        let zone = Zone { start: 0, first_end: 0, last_start: 0, counts: true };
-        Self { zones: BTreeMap::from([(initial, zone)]) }
+        let zone = Zone {
+            start: 0,
+            first_end: 0,
+            last_start: 0,
+            counts: true,
+        };
+        Self {
+            zones: BTreeMap::from([(initial, zone)]),
+        }
     }
 
     /// A write of `value` was asked at `start`. Values are unique.
     pub fn write(&mut self, value: u64, start: u64) {
-        let zone = Zone { start, first_end: u64::MAX, last_start: start, counts: false };
+        let zone = Zone {
+            start,
+            first_end: u64::MAX,
+            last_start: start,
+            counts: false,
+        };
         self.zones.insert(value, zone);
     }
 
@@ -49,7 +61,9 @@ impl Register {
 
     /// A read from `start` to `end` showed `value`. False when that value was never written, or only later.
     pub fn read(&mut self, value: u64, start: u64, end: u64) -> bool {
-        let Some(zone) = self.zones.get_mut(&value) else { return false };
+        let Some(zone) = self.zones.get_mut(&value) else {
+            return false;
+        };
         if end < zone.start {
             return false;
         }
@@ -113,7 +127,9 @@ mod tests {
     // Every order that respects real time; writes without an answer may be left out.
     fn by_force(ops: &[Op], done: u32, value: u64) -> bool {
         let all = |done: u32| {
-            ops.iter().enumerate().all(|(i, o)| done >> i & 1 == 1 || o.end.is_none())
+            ops.iter()
+                .enumerate()
+                .all(|(i, o)| done >> i & 1 == 1 || o.end.is_none())
         };
         if all(done) {
             return true;
@@ -132,34 +148,37 @@ mod tests {
             if op.write {
                 return by_force(ops, done | 1 << i, op.value);
             }
-            op.end.is_none() || (op.value == value && by_force(ops, done | 1 << i, value))
+            op.end.is_some() && (op.value == value && by_force(ops, done | 1 << i, value))
         })
     }
 
     fn histories() -> impl Strategy<Value = Vec<Op>> {
-        prop::collection::vec((any::<bool>(), 0..5_u64, 1..40_u64, 1..25_u64, 0..6_u8), 1..8)
-            .prop_map(|raw| {
-                let mut used = std::collections::BTreeSet::new();
-                let mut fresh = |mut t: u64| {
-                    while !used.insert(t) {
-                        t += 1;
+        prop::collection::vec(
+            (any::<bool>(), 0..5_u64, 1..40_u64, 1..25_u64, 0..6_u8),
+            1..8,
+        )
+        .prop_map(|raw| {
+            let mut used = std::collections::BTreeSet::new();
+            let mut fresh = |mut t: u64| {
+                while !used.insert(t) {
+                    t += 1;
+                }
+                t
+            };
+            raw.into_iter()
+                .enumerate()
+                .map(|(i, (write, value, start, len, pending))| {
+                    let start = fresh(start * 10);
+                    let end = fresh(start + len * 10);
+                    Op {
+                        write,
+                        value: if write { i as u64 + 1 } else { value },
+                        start,
+                        end: (pending > 0).then_some(end),
                     }
-                    t
-                };
-                raw.into_iter()
-                    .enumerate()
-                    .map(|(i, (write, value, start, len, pending))| {
-                        let start = fresh(start * 10);
-                        let end = fresh(start + len * 10);
-                        Op {
-                            write,
-                            value: if write { i as u64 + 1 } else { value },
-                            start,
-                            end: (pending > 0).then_some(end),
-                        }
-                    })
-                    .collect()
-            })
+                })
+                .collect()
+        })
     }
 
     proptest! {

@@ -1,0 +1,319 @@
+//! The swarm: what one seed uses, and how big everything is.
+//!
+//! Every seed turns kinds of operation and fault on or off and draws their rates, so that runs differ in what they leave
+//! out. Sizes are tiny: every split, wrap and limit happens within one run.
+
+use crate::choice::{Choices, Die};
+use engine::limits::Limits;
+use engine::time::Duration;
+use engine::units::{BlockCount, ByteCount, Geometry};
+
+/// Which family of trouble a run is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Profile {
+    /// One host: disk, crashes, a store with lost and late answers.
+    Safety,
+    /// Few faults, then a strict bound on everything pending.
+    Liveness,
+    /// Many snapshots, checkpoints, clones and readers.
+    Snapshot,
+    /// Two to three hosts on one volume.
+    Fencing,
+    /// Deletes and collection.
+    Gc,
+    /// iSCSI bytes and HTTP messages.
+    Wire,
+    /// A mix of all.
+    All,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const EVERY: [Self; 7] = [
+        Self::Safety,
+        Self::Liveness,
+        Self::Snapshot,
+        Self::Fencing,
+        Self::Gc,
+        Self::Wire,
+        Self::All,
+    ];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Safety => "safety",
+            Self::Liveness => "liveness",
+            Self::Snapshot => "snapshot",
+            Self::Fencing => "fencing",
+            Self::Gc => "gc",
+            Self::Wire => "wire",
+            Self::All => "all",
+        }
+    }
+
+    /// The profile of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::EVERY.into_iter().find(|p| p.name() == name)
+    }
+}
+
+/// Rates of faults, in parts of a million per chance to strike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Crashes in the run, kill and power loss together.
+    pub crashes: u32,
+    /// Of these, how many of 100 are power losses.
+    pub power_share: u32,
+    /// An append fails.
+    pub append_fails: u32,
+    /// A sync fails.
+    pub sync_fails: u32,
+    /// A local request fails.
+    pub disk_fails: u32,
+    /// The disk has no space for a new file.
+    pub disk_full: u32,
+    /// A local operation takes 10 ms to 60 s.
+    pub disk_stall: u32,
+    /// A page of the frame cache is damaged, per read of it.
+    pub cache_rot: u32,
+    /// A journal page is damaged, per crash.
+    pub rot: u32,
+    /// A store request is lost.
+    pub store_lost: u32,
+    /// An answer is lost.
+    pub answer_lost: u32,
+    /// A request is carried out after its sender gave up.
+    pub store_late: u32,
+    /// The store says no for now.
+    pub store_busy: u32,
+    /// The store is full.
+    pub store_full: u32,
+    /// A store request takes up to its deadline.
+    pub store_slow: u32,
+    /// Total outages in the run.
+    pub outages: u32,
+    /// Pauses of a process in the run.
+    pub pauses: u32,
+}
+
+/// Weights of guest operations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mix {
+    /// In the order of [`crate::workload::Kind`].
+    pub weights: [u32; 8],
+    /// FUA writes in a hundred.
+    pub fua: u32,
+    /// Aborts in a hundred operations.
+    pub abort: u32,
+    /// Operations in a hundred that go to the hot blocks.
+    pub hot: u32,
+    /// Longest ordinary extent, in blocks.
+    pub longest: u64,
+}
+
+/// Everything that a seed decides before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the run is about.
+    pub profile: Profile,
+    /// Shape of the volume.
+    pub geometry: Geometry,
+    /// The engine's bounds.
+    pub limits: Limits,
+    /// Faults.
+    pub faults: Faults,
+    /// Guest operations.
+    pub mix: Mix,
+    /// Guest operations in the run.
+    pub ops: u64,
+    /// Operator's wishes in the run.
+    pub wishes: u64,
+    /// Hosts.
+    pub hosts: u32,
+    /// Initiators of a host.
+    pub initiators: u32,
+    /// Commands in flight of an initiator.
+    pub depth: u32,
+    /// Longest wait between a guest's commands, in microseconds.
+    pub think_us: u64,
+    /// Chunks loaded at birth, in a hundred.
+    pub loaded: u32,
+    /// Whether real bytes and the real codecs are used.
+    pub expanded: bool,
+    /// Longest local operation, in microseconds.
+    pub disk_us: u64,
+    /// Longest ordinary store request, in milliseconds.
+    pub store_ms: u64,
+    /// Whether a restart is followed by a read of every block before anything else.
+    pub sweep: bool,
+}
+
+impl Config {
+    /// Draws a configuration.
+    pub fn draw(choices: &mut Choices, profile: Profile, ops: Option<u64>) -> Self {
+        let mut d = Draw { choices, nth: 0 };
+        let block_bytes = d.one_of(&[4096, 4096, 512]);
+        let geometry = d.geometry(block_bytes);
+        let limits = d.limits(&geometry);
+        let faults = d.faults(profile);
+        let mix = d.mix(&geometry, &limits);
+        let ops = ops.unwrap_or_else(|| d.between(200, 3000));
+        let hosts = match profile {
+            Profile::Fencing => d.between(2, 3) as u32,
+            Profile::All => d.between(1, 3) as u32,
+            _ => 1,
+        };
+        let wishes = match profile {
+            Profile::Snapshot => ops / d.between(10, 60),
+            Profile::Safety => ops / d.between(50, 400),
+            _ => ops / d.between(20, 200),
+        };
+        Self {
+            profile,
+            geometry,
+            limits,
+            faults,
+            mix,
+            ops,
+            wishes,
+            hosts,
+            initiators: d.between(1, 3) as u32,
+            depth: d.one_of(&[1, 2, 4, 8, 16, 32]),
+            think_us: d.one_of(&[0, 10, 200, 5_000, 100_000]),
+            loaded: d.one_of(&[0, 0, 30, 100]),
+            expanded: d.choices.seed() % 64 == 63,
+            disk_us: d.one_of(&[1, 20, 200, 5_000]),
+            store_ms: d.one_of(&[1, 20, 200, 1_000]),
+            sweep: d.of(3) > 0,
+        }
+    }
+}
+
+struct Draw<'a> {
+    choices: &'a mut Choices,
+    nth: u32,
+}
+
+impl Draw<'_> {
+    fn of(&mut self, of: u64) -> u64 {
+        self.nth += 1;
+        self.choices.pick(Die::Config, 0, self.nth, of)
+    }
+
+    fn between(&mut self, from: u64, to: u64) -> u64 {
+        from + self.of(to - from + 1)
+    }
+
+    fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.of(items.len() as u64) as usize]
+    }
+
+    // A rate that is off in half of the seeds.
+    fn rate(&mut self, high: u64) -> u32 {
+        let on = self.of(2) == 1;
+        let value = self.of(high) as u32 + 1;
+        if on { value } else { 0 }
+    }
+
+    fn geometry(&mut self, block_bytes: u32) -> Geometry {
+        let grains = if self.of(8) == 7 {
+            self.between(300, 700)
+        } else {
+            self.between(8, 200)
+        };
+        let per_grain = u64::from(4096 / block_bytes);
+        let ragged = if per_grain > 1 { self.of(per_grain) } else { 0 };
+        let capacity = (grains * per_grain - ragged).max(8);
+        Geometry {
+            block_bytes,
+            capacity: BlockCount(capacity),
+            chunk_grains: self.one_of(&[8, 1, 2, 4, 16, 32]),
+            leaf_chunks: self.one_of(&[4, 1, 2, 8]),
+            frame_grains: self.one_of(&[4, 1, 2, 3, 16]) as u32,
+        }
+    }
+
+    fn limits(&mut self, geometry: &Geometry) -> Limits {
+        let page = 4096;
+        let file_pages = self.one_of(&[64, 16, 24, 40, 300, 1100]);
+        let ms = Duration::from_millis;
+        Limits {
+            file_bytes: ByteCount(file_pages * page),
+            files: self.one_of(&[8, 4, 5, 6, 16]),
+            unsynced_bytes: ByteCount(page * self.one_of(&[64, 8, 300])),
+            inflight_bytes: ByteCount(page * self.one_of(&[256, 300, 1024])),
+            inflight_commands: self.one_of(&[64, 4, 16]),
+            cache_slots: self.one_of(&[16, 0, 1, 4, 64]),
+            leaves: self.one_of(&[8, 1, 2]),
+            uploads: self.one_of(&[4, 1, 2]),
+            hydrations: self.one_of(&[4, 1, 16]),
+            object_bytes: ByteCount(
+                self.one_of(&[16, 2, 4, 64]) * page * u64::from(geometry.frame_grains).min(4),
+            ),
+            riding_bytes: ByteCount(self.one_of(&[1024, 0, 300, 32 << 10])),
+            leaves_bytes: ByteCount(self.one_of(&[4096, 600, 1 << 20])),
+            checkpoint_interval: ms(self.one_of(&[300_000, 1_000, 20_000])),
+            high_water: self.one_of(&[50, 30, 80]),
+            delete_grace: ms(self.one_of(&[600_000, 0, 5_000])),
+            ..Limits::default()
+        }
+    }
+
+    fn mix(&mut self, geometry: &Geometry, limits: &Limits) -> Mix {
+        // A record has room in a quarter of a file.
+        let record = limits.file_bytes.0 / 4 / u64::from(geometry.block_bytes);
+        let mut weights = [0; 8];
+        let common = [40, 40, 8, 6, 4, 3, 6, 3];
+        for (weight, usual) in weights.iter_mut().zip(common) {
+            // Each kind is left out of a fifth of the seeds.
+            *weight = if self.of(5) == 4 { 0 } else { usual };
+        }
+        // Writes and reads at least now and then, or nothing is tested.
+        weights[0] = weights[0].max(5);
+        weights[1] = weights[1].max(10);
+        Mix {
+            weights,
+            fua: self.one_of(&[0, 5, 30, 100]),
+            abort: self.one_of(&[0, 0, 2, 10]),
+            hot: self.one_of(&[0, 50, 90]),
+            longest: self
+                .one_of(&[1, 4, 16, 64, 600])
+                .min(geometry.capacity.0)
+                .min(record),
+        }
+    }
+
+    fn faults(&mut self, profile: Profile) -> Faults {
+        let disk = matches!(profile, Profile::Safety | Profile::All | Profile::Gc);
+        let store = !matches!(profile, Profile::Wire);
+        let mut faults = Faults {
+            crashes: self.of(8) as u32,
+            power_share: self.one_of(&[50, 0, 100]),
+            outages: self.of(3) as u32,
+            pauses: if matches!(profile, Profile::Fencing | Profile::All) {
+                self.of(4) as u32
+            } else {
+                0
+            },
+            cache_rot: self.rate(2_000),
+            ..Faults::default()
+        };
+        if disk {
+            faults.append_fails = self.rate(3_000);
+            faults.sync_fails = self.rate(3_000);
+            faults.disk_fails = self.rate(5_000);
+            faults.disk_full = self.rate(20_000);
+            faults.disk_stall = self.rate(500);
+        }
+        if store {
+            faults.store_lost = self.rate(50_000);
+            faults.answer_lost = self.rate(50_000);
+            faults.store_late = self.rate(50_000);
+            faults.store_busy = self.rate(100_000);
+            faults.store_full = self.rate(10_000);
+            faults.store_slow = self.rate(100_000);
+        }
+        faults
+    }
+}

@@ -1,0 +1,425 @@
+//! Guests: each asks one command at a time, hears its answer, thinks, and asks the next.
+
+use crate::choice::Die;
+use crate::oracle::Violation;
+use crate::payload::{Blocks, Stamp, push_stamps};
+use crate::seat::Asked;
+use crate::workload::{Kind, Plan, plan};
+use crate::world::{Event, MS, Phase, US, World};
+use engine::command::{Command, Failure, Reply};
+use engine::ids::Tag;
+use engine::layers::split;
+use engine::payload::Payload;
+use engine::sum::Sums;
+use engine::units::{BlockCount, ByteCount, Extent};
+
+/// The operation number of reads that the simulator makes to check.
+pub(crate) const SWEEP: u64 = u64::MAX;
+
+impl World {
+    /// Guests that waited for the gate go on.
+    pub(crate) fn unpark(&mut self, seat: usize) {
+        let s = &mut self.seats[seat];
+        let life = s.life;
+        for slot in std::mem::take(&mut s.parked) {
+            self.after(US, Event::Guest { seat, life, slot });
+        }
+    }
+
+    /// All blocks are read before anything else.
+    pub(crate) fn sweep(&mut self, seat: usize) {
+        let capacity = self.volumes[self.seats[seat].volume].geometry.capacity.0;
+        let step = 64;
+        self.seats[seat].sweep = (0..capacity)
+            .step_by(step as usize)
+            .map(|at| Extent::new(at, step.min(capacity - at)))
+            .collect();
+        self.unpark(seat);
+    }
+
+    /// The guest asks its next command, if it may.
+    pub(crate) fn guest(&mut self, seat: usize, slot: u32) {
+        let s = &self.seats[seat];
+        if !s.gate_open || s.history.is_none() {
+            self.seats[seat].parked.push(slot);
+            return;
+        }
+        let (op, plan) = if let Some(extent) = s.sweep.front().copied() {
+            let plan = Plan {
+                kind: Kind::Read,
+                extents: vec![extent],
+                fua: false,
+                extra: 0,
+            };
+            (SWEEP, plan)
+        } else if self.phase == Phase::Chaos && self.next_op < self.config.ops {
+            let op = self.next_op;
+            if self.choices.is_off(Die::Op, op) {
+                self.next_op += 1;
+                self.think(seat, slot, op);
+                return;
+            }
+            (op, plan(&mut self.choices, &self.config, op))
+        } else {
+            self.seats[seat].parked.push(slot);
+            return;
+        };
+        if !self.has_room(seat, &plan) {
+            let life = self.seats[seat].life;
+            self.after(100 * US, Event::Guest { seat, life, slot });
+            return;
+        }
+        if op == SWEEP {
+            self.seats[seat].sweep.pop_front();
+        } else {
+            self.next_op += 1;
+            if self.trace.detailed {
+                self.trace.asked.insert((Die::Op, op));
+            }
+        }
+        self.ask(seat, Some(slot), op, plan);
+    }
+
+    fn has_room(&self, seat: usize, plan: &Plan) -> bool {
+        let s = &self.seats[seat];
+        let Some(engine) = s.engine.as_ref() else {
+            return false;
+        };
+        let credits = engine.credits();
+        let carries = matches!(plan.kind, Kind::Read | Kind::Write | Kind::CompareAndWrite);
+        let bytes = if carries {
+            s.bytes_of(&plan.extents)
+        } else {
+            ByteCount(0)
+        };
+        credits.commands > 0 && credits.bytes >= bytes
+    }
+
+    fn think(&mut self, seat: usize, slot: u32, op: u64) {
+        let life = self.seats[seat].life;
+        let wait = if op == SWEEP {
+            0
+        } else {
+            self.choices
+                .pick(Die::Think, op, 0, self.config.think_us + 1)
+        };
+        self.after(1 + wait * US, Event::Guest { seat, life, slot });
+    }
+
+    fn ask(&mut self, seat: usize, slot: Option<u32>, op: u64, plan: Plan) {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        let unit = self.config.geometry.block_bytes;
+        let volume = self.seats[seat].volume as u32 + 1;
+        let history = self.seats[seat]
+            .history
+            .as_ref()
+            .expect("guests wait for one");
+        let inside = plan.kind != Kind::Wrong;
+        let first = plan.extents.first().copied().unwrap_or(Extent::new(0, 0));
+        let has_floors = inside && matches!(plan.kind, Kind::Read | Kind::CompareAndWrite);
+        let floors = if has_floors {
+            history.floors(first)
+        } else {
+            Vec::new()
+        };
+        let mut expect = Vec::new();
+        let stamp = Stamp {
+            volume,
+            lba: first.start.0 as u32,
+            write: tag,
+        };
+        let command = match plan.kind {
+            Kind::Read => Command::Read(first),
+            Kind::Write => {
+                let data = Blocks::run(unit, stamp, first.count.0 as u32);
+                let sums = self.sums(first, &data);
+                Command::Write {
+                    at: first,
+                    data,
+                    sums,
+                    fua: plan.fua,
+                }
+            }
+            Kind::Flush => Command::Flush,
+            Kind::Discard => Command::Discard(plan.extents.iter().copied().collect()),
+            Kind::WriteZeroes => Command::WriteZeroes {
+                at: first,
+                fua: plan.fua,
+            },
+            Kind::CompareAndWrite => {
+                expect = first.range().map(|lba| history.newest(lba)).collect();
+                if plan.extra.is_multiple_of(4) {
+                    let at = plan.extra as usize / 4 % expect.len();
+                    expect[at] = Stamp {
+                        volume,
+                        lba: first.start.0 as u32 + at as u32,
+                        write: u64::MAX - tag,
+                    };
+                }
+                let data = Blocks::run(unit, stamp, first.count.0 as u32);
+                let sums = self.sums(first, &data);
+                let expect = Blocks::from_stamps(unit, &expect);
+                Command::CompareAndWrite {
+                    at: first,
+                    expect,
+                    data,
+                    sums,
+                    fua: plan.fua,
+                }
+            }
+            Kind::Attribute => {
+                let value = (plan.extra % 3 != 0).then(|| tag.to_le_bytes().to_vec());
+                Command::PutAttribute {
+                    key: attribute_key(plan.extra),
+                    value,
+                }
+            }
+            Kind::Wrong => Command::Read(first),
+        };
+        let sets = matches!(&command, Command::PutAttribute { value: Some(_), .. });
+        self.trace.roll(0xa000 ^ tag);
+        self.trace.tell(self.now, || {
+            let fua = if plan.fua { " fua" } else { "" };
+            format!(
+                "seat {seat} guest asks #{tag} {:?} {:?}{fua}",
+                plan.kind, plan.extents
+            )
+        });
+        let s = &mut self.seats[seat];
+        let asked = Asked {
+            op,
+            slot,
+            kind: plan.kind,
+            extents: plan.extents,
+            fua: plan.fua,
+            floors,
+            expect,
+            answered: s.answered(),
+            seqs: Vec::new(),
+            covered: 0,
+            key: attribute_key(plan.extra),
+            sets,
+            aborted: false,
+            at: self.now,
+        };
+        s.asked.insert(tag, asked);
+        let life = s.life;
+        if op != SWEEP
+            && self.choices.pick(Die::Abort, op, 0, 100) >= 100 - u64::from(self.config.mix.abort)
+        {
+            let wait = self.choices.pick(Die::Abort, op, 1, 2 * MS);
+            self.after(wait, Event::Abort { seat, life, tag });
+        }
+        let now = self.instant();
+        self.with_engine(seat, "guest", |e| e.handle_guest(now, Tag(tag), command));
+    }
+
+    fn sums(&self, extent: Extent, data: &Blocks) -> Sums {
+        let unit = u64::from(data.unit());
+        let mut at = 0;
+        split::pieces(&self.config.geometry, extent)
+            .map(|piece| {
+                let len = piece.count.0 * unit;
+                let stamps: Vec<Stamp> = data.slice(at..at + len).stamps().collect();
+                at += len;
+                self.summing.piece(data.unit(), &stamps)
+            })
+            .collect()
+    }
+
+    /// The front end takes a command back, if it is still under way.
+    pub(crate) fn abort(&mut self, seat: usize, tag: u64) {
+        let Some(asked) = self.seats[seat].asked.get_mut(&tag) else {
+            return;
+        };
+        asked.aborted = true;
+        let op = asked.op;
+        self.trace.fault(Die::Abort, op);
+        self.trace
+            .tell(self.now, || format!("seat {seat} takes #{tag} back"));
+        let now = self.instant();
+        self.with_engine(seat, "abort", |e| e.handle_abort(now, Tag(tag)));
+    }
+
+    /// A guest hears its answer.
+    pub(crate) fn replied(&mut self, seat: usize, tag: u64, reply: Reply<Blocks>) {
+        self.trace.roll(0xc000 ^ tag);
+        self.trace.tell(self.now, || match &reply {
+            Reply::Read(parts) => {
+                let unit = self.config.geometry.block_bytes;
+                format!(
+                    "seat {seat} answers #{tag} {:?}",
+                    crate::payload::stamps_of(parts, unit)
+                )
+            }
+            other => format!("seat {seat} answers #{tag} {other:?}"),
+        });
+        let Some(asked) = self.seats[seat].asked.remove(&tag) else {
+            self.fail(Violation::new(
+                "R2",
+                format!("#{tag} is answered twice, or was never asked"),
+            ));
+            return;
+        };
+        self.trace.operations += u64::from(asked.op != SWEEP);
+        let checked = self.check_reply(seat, tag, &asked, &reply);
+        self.check(checked);
+        if asked.op == SWEEP && !matches!(reply, Reply::Read(_)) {
+            // Asked again until it is read.
+            self.seats[seat].sweep.push_back(asked.extents[0]);
+        }
+        if let Some(slot) = asked.slot {
+            let busy = matches!(reply, Reply::Busy | Reply::Failed(_));
+            if busy {
+                let life = self.seats[seat].life;
+                let wait = if asked.op == SWEEP { 50 * MS } else { 5 * MS };
+                self.after(wait, Event::Guest { seat, life, slot });
+            } else {
+                self.think(seat, slot, asked.op);
+            }
+        }
+    }
+
+    fn check_reply(
+        &mut self,
+        seat: usize,
+        tag: u64,
+        asked: &Asked,
+        reply: &Reply<Blocks>,
+    ) -> Result<(), Violation> {
+        let unit = self.config.geometry.block_bytes;
+        let good = matches!(
+            reply,
+            Reply::Read(_) | Reply::Done { .. } | Reply::Miscompare { .. }
+        );
+        let s = &mut self.seats[seat];
+        if good && s.saw_door {
+            return Err(Violation::new(
+                "F4",
+                format!("#{tag} is answered well by a host that saw its door shut"),
+            ));
+        }
+        let Some(history) = s.history.as_mut() else {
+            return Err(Violation::new(
+                "P1",
+                format!("#{tag} is answered by a volume without a history"),
+            ));
+        };
+        match (reply, asked.kind) {
+            (Reply::Read(parts), Kind::Read) => {
+                let extent = asked.extents[0];
+                let wanted = extent.count.0 * u64::from(unit);
+                if parts.len().0 != wanted {
+                    let text = format!("#{tag} wants {wanted} bytes and gets {:?}", parts.len());
+                    return Err(Violation::new("B1", text));
+                }
+                let mut stamps = Vec::with_capacity(extent.count.0 as usize);
+                push_stamps(parts, unit, &mut stamps);
+                history.check_read(extent, &asked.floors, &stamps)
+            }
+            (Reply::Done { durable }, Kind::Flush) => {
+                history.check_flush(asked.answered, durable.0)
+            }
+            (
+                Reply::Done { durable },
+                Kind::Write
+                | Kind::WriteZeroes
+                | Kind::CompareAndWrite
+                | Kind::Discard
+                | Kind::Attribute,
+            ) => {
+                let wanted: u64 = asked.extents.iter().map(|e| e.count.0).sum();
+                if asked.covered != wanted {
+                    let text = format!(
+                        "#{tag} is answered; {} of {wanted} blocks are in the journal",
+                        asked.covered
+                    );
+                    return Err(Violation::new("P2", text));
+                }
+                let fua = asked.fua && asked.kind != Kind::Discard || asked.kind == Kind::Attribute;
+                history.check_claim(durable.0)?;
+                history.check_answer(&asked.seqs, fua, asked.answered)
+            }
+            (Reply::Miscompare { at }, Kind::CompareAndWrite) => {
+                let block = at.0 / u64::from(unit);
+                let extent = asked.extents[0];
+                let at_fits = block < extent.count.0
+                    && history.may_differ(
+                        extent.start.0 + block,
+                        asked.floors[block as usize],
+                        asked.expect[block as usize],
+                    );
+                if at_fits {
+                    return Ok(());
+                }
+                let text = format!("#{tag} miscompares at byte {at}, where nothing differs");
+                Err(Violation::new("B1", text))
+            }
+            (Reply::Busy, _) => {
+                if self.phase == Phase::Chaos || s.may_be_busy {
+                    return Ok(());
+                }
+                Err(Violation::new(
+                    "L1",
+                    format!("#{tag} is BUSY after all faults stopped"),
+                ))
+            }
+            (Reply::Failed(failure), kind) => self.check_failure(seat, tag, asked, *failure, kind),
+            (reply, kind) => {
+                let text = format!("#{tag}, a {kind:?}, is answered with {reply:?}");
+                Err(Violation::new("R2", text))
+            }
+        }
+    }
+
+    fn check_failure(
+        &self,
+        seat: usize,
+        tag: u64,
+        asked: &Asked,
+        failure: Failure,
+        kind: Kind,
+    ) -> Result<(), Violation> {
+        let s = &self.seats[seat];
+        let fits = match failure {
+            Failure::OutOfRange | Failure::Invalid => kind == Kind::Wrong,
+            Failure::Aborted => asked.aborted,
+            Failure::Fenced => !s.gate_open || s.saw_door || s.released,
+            Failure::Hardware | Failure::ReadOnly => s.disk_hurt,
+            Failure::Damaged { at } => s
+                .history
+                .as_ref()
+                .is_some_and(|h| at.0 < h.block_count() && h.may_be_damaged(at.0)),
+        };
+        if fits {
+            return Ok(());
+        }
+        let property = if matches!(failure, Failure::Damaged { .. }) {
+            "B11"
+        } else {
+            "P10"
+        };
+        let text = format!(
+            "#{tag}, a {kind:?} of {:?}, fails without a reason: {failure:?}",
+            asked.extents
+        );
+        Err(Violation::new(property, text))
+    }
+}
+
+fn attribute_key(extra: u64) -> String {
+    format!("key{}", extra / 3 % 3)
+}
+
+/// The blocks of a volume, for loading.
+pub(crate) fn loaded_stamp(volume: u32, lba: u64, capacity: BlockCount, chunk: u64) -> Stamp {
+    if lba >= capacity.0 {
+        return Stamp::ZERO;
+    }
+    Stamp {
+        volume,
+        lba: lba as u32,
+        write: 1 << 40 | chunk,
+    }
+}

@@ -1,0 +1,246 @@
+//! What oracles see of the store: every request as it leaves, every change as it lands.
+
+use crate::act::is_door_above;
+use crate::operator::attribute_numbers;
+use crate::oracle::Violation;
+use crate::payload::{Blocks, Stamp};
+use crate::restorer::{Block, reach, restore};
+use crate::store::{Change, Content};
+use crate::world::{Published, World};
+use engine::effect::{Body, Outcome, StoreRequest};
+use engine::ids::Container;
+use engine::object::names::{ObjectName, RootName};
+use engine::table::types::{Root, RootKind};
+use std::collections::BTreeMap;
+
+impl World {
+    /// A request leaves an engine.
+    pub(crate) fn before_request(&mut self, seat: usize, request: &StoreRequest<Blocks>) {
+        let checked = match request {
+            StoreRequest::Put {
+                container,
+                body: Body::Root(root),
+                ..
+            } => self.root_leaves(seat, container, root),
+            StoreRequest::Delete { container, name } => self.delete_leaves(container, name),
+            _ => Ok(()),
+        };
+        self.check(checked);
+    }
+
+    // S1, S4: when a root leaves, all it names is in the store, and it is the history up to its cut.
+    fn root_leaves(
+        &mut self,
+        seat: usize,
+        container: &Container,
+        root: &Root,
+    ) -> Result<(), Violation> {
+        let volume = self.seats[seat].volume;
+        let (content, attributes) = if root.kind == RootKind::Born {
+            (
+                self.seats[seat].loaded.clone(),
+                attribute_numbers(&root.attributes),
+            )
+        } else {
+            let Some(history) = self.seats[seat].history.as_ref() else {
+                return Err(Violation::new(
+                    "S1",
+                    format!("{} leaves before the volume serves", root.name),
+                ));
+            };
+            if root.cut.0 > history.durable() {
+                let text = format!(
+                    "{} leaves with cut {}; the journal is durable up to {}",
+                    root.name,
+                    root.cut,
+                    history.durable()
+                );
+                return Err(Violation::new("S1", text));
+            }
+            (
+                history.content_at(root.cut.0),
+                history.attributes_at(root.cut.0),
+            )
+        };
+        if let Some(before) = self.volumes[volume].published.get(&root.name)
+            && (before.content != content || before.cut != root.cut.0)
+        {
+            return Err(Violation::new(
+                "S3",
+                format!("{} is published with two contents", root.name),
+            ));
+        }
+        let encoded = crate::store::bytes::encode_root(root).root;
+        let restored =
+            restore(&self.store, container, &encoded).map_err(|e| Violation::new("S4", e))?;
+        self.same(seat, &root.name, &restored, &content)?;
+        if attribute_numbers(&root.attributes) != attributes {
+            let text = format!(
+                "{} has attributes {:?}, should have {attributes:?}",
+                root.name, root.attributes
+            );
+            return Err(Violation::new("S1", text));
+        }
+        let cut = root.cut.0;
+        self.volumes[volume].published.insert(
+            root.name,
+            Published {
+                content,
+                attributes,
+                cut,
+            },
+        );
+        Ok(())
+    }
+
+    fn same(
+        &self,
+        seat: usize,
+        name: &RootName,
+        found: &[Block],
+        wanted: &[Stamp],
+    ) -> Result<(), Violation> {
+        let history = self.seats[seat].history.as_ref();
+        for (lba, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+            let fits = match found {
+                Block::Is(stamp) => stamp == wanted,
+                Block::Lost => history.is_some_and(|h| h.may_be_damaged(lba as u64)),
+            };
+            if !fits {
+                let text =
+                    format!("{name} restores block {lba} as {found:?}, its cut holds {wanted:?}");
+                return Err(Violation::new("S1", text));
+            }
+        }
+        if found.len() != wanted.len() {
+            let text = format!("{name} has {} blocks, not {}", found.len(), wanted.len());
+            return Err(Violation::new("S1", text));
+        }
+        Ok(())
+    }
+
+    // G1: what is deleted is reached by no live version.
+    fn delete_leaves(&self, container: &Container, name: &ObjectName) -> Result<(), Violation> {
+        let live = self.live(container).map_err(|e| Violation::new("G1", e))?;
+        if live.contains_key(&(container.clone(), *name)) {
+            return Err(Violation::new(
+                "G1",
+                format!("{name} of {container} is deleted and still reached"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// All that the newest root's live versions and pins reach, roots included, by ground truth.
+    pub(crate) fn live(
+        &self,
+        container: &Container,
+    ) -> Result<BTreeMap<(Container, ObjectName), ()>, String> {
+        let mut out = BTreeMap::new();
+        for (container, bucket) in self.store.truth() {
+            let Some(newest) = self.newest_root(container) else {
+                continue;
+            };
+            let mut roots = vec![newest.name];
+            roots.extend(newest.snapshots.iter().map(|s| s.root));
+            roots.extend(newest.pins.iter().map(|p| p.root));
+            for name in roots {
+                let object_name = ObjectName::Root(name);
+                out.insert((container.clone(), object_name), ());
+                match bucket.get(&object_name).map(|o| &o.content) {
+                    Some(Content::Root(root, _)) => reach(&self.store, container, root, &mut out)?,
+                    _ => return Err(format!("live root {name} of {container} is not there")),
+                }
+            }
+        }
+        let _ = container;
+        Ok(out)
+    }
+
+    /// The newest root of the history: of the highest opened generation that has one, by its parents.
+    pub(crate) fn newest_root(&self, container: &Container) -> Option<&Root> {
+        let bucket = self.store.truth().get(container)?;
+        let opened: Vec<_> = bucket
+            .iter()
+            .filter_map(|(_, o)| match &o.content {
+                Content::Token(token) => Some(token),
+                _ => None,
+            })
+            .collect();
+        let highest = bucket
+            .keys()
+            .filter_map(|n| match n {
+                ObjectName::Opened(g) => Some(*g),
+                _ => None,
+            })
+            .max()?;
+        let Content::Token(winner) = &bucket.get(&ObjectName::Opened(highest))?.content else {
+            return None;
+        };
+        let _ = opened;
+        let own = bucket
+            .iter()
+            .filter_map(|(n, o)| match (n, &o.content) {
+                (ObjectName::Root(name), Content::Root(root, _))
+                    if name.attach == winner.attach =>
+                {
+                    Some(&**root)
+                }
+                _ => None,
+            })
+            .max_by_key(|r| r.name.version);
+        own.or_else(|| {
+            let base = winner.base?;
+            match &bucket.get(&ObjectName::Root(base))?.content {
+                Content::Root(root, _) => Some(&**root),
+                _ => None,
+            }
+        })
+    }
+
+    /// A process hears an answer.
+    pub(crate) fn heard(
+        &mut self,
+        seat: usize,
+        request: &StoreRequest<Blocks>,
+        outcome: &Outcome<Blocks>,
+    ) {
+        let StoreRequest::Get(get) = request else {
+            return;
+        };
+        let Some(attach) = self.seats[seat].attach else {
+            return;
+        };
+        if is_door_above(&get.name, attach.generation.0) && matches!(outcome, Outcome::Exists) {
+            self.seats[seat].saw_door = true;
+        }
+    }
+
+    /// Changes of the store since the last event.
+    pub(crate) fn observe_store(&mut self) {
+        for change in self.store.take_changes() {
+            match change {
+                Change::Put {
+                    container,
+                    name,
+                    other_before,
+                    back,
+                } => {
+                    let many = matches!(name, ObjectName::Claim(_) | ObjectName::Door(_));
+                    if other_before && !many {
+                        let text = format!("{name} of {container} gets a second content");
+                        self.fail(Violation::new("S3", text));
+                    }
+                    if back {
+                        self.trace
+                            .tell(self.now, || format!("{name} of {container} is back"));
+                    }
+                }
+                Change::Deleted { container, name } => {
+                    self.trace
+                        .tell(self.now, || format!("{name} of {container} is gone"));
+                }
+            }
+        }
+    }
+}

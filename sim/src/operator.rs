@@ -1,0 +1,686 @@
+//! The operator: births, restarts, snapshots, take-overs, and what comes of them.
+
+use crate::choice::Die;
+use crate::initiator::loaded_stamp;
+use crate::oracle::Violation;
+use crate::oracle::history::History;
+use crate::payload::{Blocks, Stamp};
+use crate::seat::{Role, Wished, Wished1};
+use crate::world::{Event, MS, Phase, SEC, World};
+use engine::command::{BirthSpec, Committed, Refusal, Verdict, Wish};
+use engine::ids::{AttachId, Version, WishId, WishKey};
+use engine::object::names::{ObjectName, RootName};
+use engine::payload::Parts;
+use engine::units::ChunkIndex;
+use std::collections::BTreeMap;
+
+/// Asks the wish that brings a seat into service.
+pub(crate) const AGAIN_OPEN: u32 = 0;
+/// Goes on loading.
+pub(crate) const AGAIN_LOAD: u32 = 1;
+/// Attaches, whoever has it.
+pub(crate) const AGAIN_TAKE_OVER: u32 = 2;
+/// Attaches if it is free.
+pub(crate) const AGAIN_ATTACH: u32 = 3;
+
+impl World {
+    fn ask_wish(&mut self, seat: usize, what: Wished1, wish: Wish<Blocks>) -> u64 {
+        let id = self.next_wish;
+        self.next_wish += 1;
+        let s = &mut self.seats[seat];
+        let answered = s.answered();
+        self.trace.roll(0xd000 ^ id);
+        self.trace.tell(self.now, || {
+            format!("seat {seat} is asked to {what:?} (wish {id})")
+        });
+        s.wished.insert(
+            id,
+            Wished {
+                what,
+                answered,
+                at: self.now,
+            },
+        );
+        let now = self.instant();
+        self.with_engine(seat, "wish", |e| e.handle_wish(now, WishId(id), wish));
+        id
+    }
+
+    /// Brings a process that just started into service.
+    pub(crate) fn open(&mut self, seat: usize) {
+        let s = &self.seats[seat];
+        if s.engine.is_none() || s.released {
+            return;
+        }
+        let volume = s.volume;
+        match s.role {
+            Role::Bears if s.disk.note().is_none() && !self.volumes[volume].born => {
+                let parent = self.volumes[volume].parent.clone();
+                let spec = BirthSpec {
+                    geometry: self.volumes[volume].geometry,
+                    kind: engine::table::types::VolumeKind::Disk,
+                    parent,
+                    attributes: Vec::new(),
+                };
+                self.ask_wish(seat, Wished1::Birth, Wish::Birth(spec));
+            }
+            Role::Serves if s.disk.is_empty() => self.attach(seat, false),
+            Role::Bears | Role::Serves => {
+                self.ask_wish(seat, Wished1::Open, Wish::Open);
+            }
+            Role::Reads => {
+                self.ask_wish(
+                    seat,
+                    Wished1::Reader(None),
+                    Wish::OpenReader { snapshot: None },
+                );
+            }
+        }
+    }
+
+    fn attach(&mut self, seat: usize, take_over: bool) {
+        let wish = Wish::Attach {
+            take_over,
+            accept_loss: take_over,
+        };
+        self.ask_wish(seat, Wished1::Attach { take_over }, wish);
+    }
+
+    /// What was refused for now is asked again.
+    pub(crate) fn again(&mut self, seat: usize, what: u32) {
+        match what {
+            AGAIN_OPEN => {
+                let busy = self.seats[seat].wished.values().any(|w| {
+                    matches!(
+                        w.what,
+                        Wished1::Open | Wished1::Birth | Wished1::Attach { .. }
+                    )
+                });
+                if !busy && !self.seats[seat].gate_open {
+                    self.open(seat);
+                }
+            }
+            AGAIN_LOAD => self.load(seat),
+            AGAIN_TAKE_OVER | AGAIN_ATTACH => {
+                let s = &mut self.seats[seat];
+                if !s.gate_open
+                    && !s
+                        .wished
+                        .values()
+                        .any(|w| matches!(w.what, Wished1::Attach { .. }))
+                {
+                    s.released = false;
+                    self.attach(seat, what == AGAIN_TAKE_OVER);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn again_after(&mut self, seat: usize, wait: u64, what: u32) {
+        let life = self.seats[seat].life;
+        self.after(wait, Event::Again { seat, life, what });
+    }
+
+    /// The operator's wish of number `n`.
+    pub(crate) fn wish(&mut self, n: u64) {
+        if !self.chaos() || self.choices.is_off(Die::Wish, n) {
+            return;
+        }
+        if self.trace.detailed {
+            self.trace.asked.insert((Die::Wish, n));
+        }
+        let serving: Vec<usize> = self
+            .seats
+            .iter()
+            .filter(|s| s.engine.is_some() && s.gate_open)
+            .map(|s| s.number)
+            .collect();
+        if serving.is_empty() {
+            return;
+        }
+        let seat = serving[self.choices.pick(Die::Wish, n, 1, serving.len() as u64) as usize];
+        let several = self.config.hosts > 1;
+        let weights = [
+            10,
+            10,
+            2,
+            if several { 6 } else { 2 },
+            if several { 6 } else { 0 },
+        ];
+        match self.choices.weighted(Die::Wish, n, 2, &weights) {
+            0 => self.snapshot(seat, format!("s{n}"), n + 1),
+            1 => {
+                self.ask_wish(seat, Wished1::Checkpoint, Wish::Checkpoint);
+            }
+            2 => {
+                self.ask_wish(seat, Wished1::Evict, Wish::Evict);
+            }
+            3 => {
+                self.ask_wish(seat, Wished1::Detach, Wish::Detach);
+            }
+            _ => self.take_over(seat, n),
+        }
+    }
+
+    pub(crate) fn snapshot(&mut self, seat: usize, name: String, key: u64) {
+        let wish = Wish::Snapshot {
+            name: Some(name.clone()),
+            key: WishKey(key),
+        };
+        self.ask_wish(seat, Wished1::Snapshot(name, key), wish);
+    }
+
+    fn take_over(&mut self, from: usize, n: u64) {
+        let volume = self.seats[from].volume;
+        let host = (self.seats[from].host
+            + 1
+            + self
+                .choices
+                .pick(Die::TakeOver, n, 0, u64::from(self.config.hosts - 1)) as u32)
+            % self.config.hosts;
+        let seat = self.seat_of(volume, host);
+        if self.seats[seat].engine.is_none() {
+            return;
+        }
+        self.trace.fault(Die::TakeOver, n);
+        self.again_after(seat, MS, AGAIN_TAKE_OVER);
+    }
+
+    // The seat of a host for a volume; started if there was none.
+    fn seat_of(&mut self, volume: usize, host: u32) -> usize {
+        if let Some(s) = self
+            .seats
+            .iter()
+            .find(|s| s.volume == volume && s.host == host)
+        {
+            return s.number;
+        }
+        let seat = self.add_seat(host, volume, Role::Serves);
+        self.seats[seat].released = true;
+        self.start(seat);
+        seat
+    }
+
+    /// An operator hears what came of a wish.
+    pub(crate) fn told(&mut self, seat: usize, id: u64, verdict: Verdict) {
+        self.trace.roll(0xe000 ^ id);
+        self.trace.tell(self.now, || {
+            format!("seat {seat} wish {id}: {}", verdict_text(&verdict))
+        });
+        let Some(wished) = self.seats[seat].wished.remove(&id) else {
+            self.fail(Violation::new(
+                "R2",
+                format!("wish {id} is answered twice, or was never asked"),
+            ));
+            return;
+        };
+        match (verdict, wished.what.clone()) {
+            (Verdict::Begun, Wished1::Birth) => self.begun(seat),
+            (Verdict::Loaded, Wished1::Load) => {
+                self.seats[seat].loading -= 1;
+                self.again_after(seat, 1, AGAIN_LOAD);
+            }
+            (Verdict::Born(committed), _) => self.born(seat, &committed),
+            (
+                Verdict::Attached {
+                    attach,
+                    base,
+                    set_aside,
+                },
+                _,
+            ) => self.attached(seat, attach, base, set_aside),
+            (Verdict::Held(_), _) => {
+                self.seats[seat].released = true;
+                self.later(seat, AGAIN_ATTACH);
+            }
+            (Verdict::Detached(committed), _) => {
+                self.committed(seat, &committed, &wished);
+                self.detached(seat, &committed);
+            }
+            (Verdict::Committed(committed), _) => {
+                self.committed(seat, &committed, &wished);
+                if self.final_wish == Some(id) {
+                    self.final_wish = None;
+                    self.sweep_phase(Phase::Sweeping, seat);
+                }
+            }
+            (Verdict::NotConfirmed, Wished1::Snapshot(name, key)) => {
+                if self.seats[seat].gate_open
+                    && self.choices.pick(Die::Wish, key, 20, 2) == 0
+                    && self.chaos()
+                {
+                    self.snapshot(seat, name, key);
+                } else {
+                    self.final_again(id);
+                }
+            }
+            (Verdict::Refused(refusal), what) => self.refused(seat, id, &refusal, &what),
+            (
+                Verdict::Evicted(_)
+                | Verdict::Inspected(_)
+                | Verdict::Reading(_)
+                | Verdict::Pinned(_)
+                | Verdict::NotConfirmed,
+                _,
+            ) => {
+                self.final_again(id);
+            }
+            (verdict, what) => {
+                let text = format!(
+                    "wish {id}, {what:?}, is answered with {}",
+                    verdict_text(&verdict)
+                );
+                self.fail(Violation::new("R2", text));
+            }
+        }
+    }
+
+    // The last snapshot is asked for until it is there.
+    fn final_again(&mut self, id: u64) {
+        if self.final_wish == Some(id) {
+            self.final_wish = None;
+        }
+    }
+
+    fn refused(&mut self, seat: usize, id: u64, refusal: &Refusal, what: &Wished1) {
+        self.final_again(id);
+        match what {
+            Wished1::Birth => self.later(seat, AGAIN_OPEN),
+            Wished1::Load => {
+                self.seats[seat].loading -= 1;
+                // Which chunk it was is not told; all that is not confirmed is loaded anew by a new birth.
+                self.give_birth_up(seat);
+            }
+            Wished1::FinishBirth => self.give_birth_up(seat),
+            Wished1::Open => {
+                let unborn = !self.volumes[self.seats[seat].volume].born;
+                if unborn && matches!(refusal, Refusal::WrongState(_) | Refusal::NoSuchVolume) {
+                    self.give_birth_up(seat);
+                } else {
+                    self.later(seat, AGAIN_OPEN);
+                }
+            }
+            Wished1::Attach { take_over } => {
+                let what = if *take_over {
+                    AGAIN_TAKE_OVER
+                } else {
+                    AGAIN_ATTACH
+                };
+                self.later(seat, what);
+            }
+            _ => {}
+        }
+    }
+
+    fn later(&mut self, seat: usize, what: u32) {
+        let n = self.next_wish;
+        let wait = 1 + self.choices.pick(Die::Wish, n, 30, 5_000);
+        self.again_after(seat, wait * MS, what);
+    }
+
+    // An interrupted birth is left behind; the operator imports again, as a new volume.
+    fn give_birth_up(&mut self, seat: usize) {
+        let volume = self.seats[seat].volume;
+        if self.volumes[volume].born || self.seats[seat].role != Role::Bears {
+            self.later(seat, AGAIN_OPEN);
+            return;
+        }
+        self.trace
+            .tell(self.now, || format!("seat {seat} gives its birth up"));
+        let (geometry, parent) = (
+            self.volumes[volume].geometry,
+            self.volumes[volume].parent.clone(),
+        );
+        let host = self.seats[seat].host;
+        self.end_process(seat, crate::disk::End::Kill, crate::disk::Survival::All);
+        self.seats[seat].released = true;
+        let volume = self.add_volume(geometry, parent);
+        let seat = self.add_seat(host, volume, Role::Bears);
+        let life = self.seats[seat].life;
+        self.after(SEC, Event::Start { seat, life });
+    }
+
+    fn begun(&mut self, seat: usize) {
+        let s = &self.seats[seat];
+        let geometry = self.volumes[s.volume].geometry;
+        let loaded = u64::from(self.config.loaded);
+        let chosen: Vec<u64> = (0..geometry.chunk_count())
+            .filter(|c| self.choices.pick(Die::Op, 1 << 50 | c, 0, 100) < loaded)
+            .collect();
+        let s = &mut self.seats[seat];
+        s.loads = chosen.into();
+        s.loaded = vec![Stamp::ZERO; geometry.capacity.0 as usize];
+        self.load(seat);
+    }
+
+    fn load(&mut self, seat: usize) {
+        loop {
+            let s = &self.seats[seat];
+            let Some(engine) = s.engine.as_ref() else {
+                return;
+            };
+            let Some(chunk) = s.loads.front().copied() else {
+                break;
+            };
+            if engine.credits().loads == 0 {
+                if s.loading == 0 {
+                    self.again_after(seat, 10 * MS, AGAIN_LOAD);
+                }
+                return;
+            }
+            let volume = s.volume as u32 + 1;
+            let geometry = self.volumes[s.volume].geometry;
+            let chunk_index = ChunkIndex(chunk);
+            let first = geometry.chunk_first_grain(chunk_index);
+            let step = 1 + self.choices.pick(Die::Op, 1 << 50 | chunk, 1, 3) as u32;
+            let mut grains = Vec::new();
+            let unit = geometry.block_bytes;
+            for grain in (0..geometry.chunk_grain_count(chunk_index)).step_by(step as usize) {
+                let start = (first.0 + u64::from(grain)) * geometry.grain_blocks();
+                let stamps: Vec<Stamp> = (start..start + geometry.grain_blocks())
+                    .map(|lba| loaded_stamp(volume, lba, geometry.capacity, chunk))
+                    .collect();
+                for (lba, stamp) in (start..).zip(&stamps) {
+                    if let Some(slot) = self.seats[seat].loaded.get_mut(lba as usize) {
+                        *slot = *stamp;
+                    }
+                }
+                grains.push((grain as u16, Parts::one(Blocks::from_stamps(unit, &stamps))));
+            }
+            let s = &mut self.seats[seat];
+            s.loads.pop_front();
+            s.loading += 1;
+            self.ask_wish(
+                seat,
+                Wished1::Load,
+                Wish::Load {
+                    chunk: chunk_index,
+                    grains,
+                },
+            );
+            if self.failed.is_some() {
+                return;
+            }
+        }
+        let s = &self.seats[seat];
+        let finishing = s.wished.values().any(|w| w.what == Wished1::FinishBirth);
+        if s.loading == 0 && !finishing && !self.volumes[s.volume].born {
+            self.ask_wish(seat, Wished1::FinishBirth, Wish::FinishBirth { base: None });
+        }
+    }
+
+    fn born(&mut self, seat: usize, committed: &Committed) {
+        let volume = self.seats[seat].volume;
+        self.volumes[volume].born = true;
+        let root = &committed.root;
+        if self.volumes[volume].published.get(&root.name).is_none() {
+            self.fail(Violation::new("S4", "a volume is born without a root"));
+            return;
+        }
+        self.seats[seat].attach = Some(root.name.attach);
+        self.begin_history(seat, root.name);
+        self.unpark(seat);
+    }
+
+    fn begin_history(&mut self, seat: usize, base: RootName) {
+        let volume = self.seats[seat].volume;
+        let Some(published) = self.volumes[volume].published.get(&base) else {
+            let text = format!("the history goes on from {base}, which nobody published");
+            self.fail(Violation::new("F2", text));
+            return;
+        };
+        let history = History::new(&published.content, published.cut, &published.attributes);
+        self.seats[seat].history = Some(history);
+    }
+
+    fn attached(&mut self, seat: usize, attach: Option<AttachId>, base: Version, set_aside: bool) {
+        let volume = self.seats[seat].volume;
+        self.volumes[volume].born = true;
+        let s = &mut self.seats[seat];
+        s.attach = attach;
+        s.saw_door = false;
+        let fresh = s.history.is_none() || set_aside || s.released;
+        s.released = false;
+        if fresh {
+            let Some(base) = self.base_of(seat, attach, base) else {
+                let text =
+                    format!("the history goes on from version {base}, which nobody published");
+                self.fail(Violation::new("F2", text));
+                return;
+            };
+            self.begin_history(seat, base);
+        }
+        if self.config.sweep || self.phase != Phase::Chaos {
+            self.sweep(seat);
+        }
+        self.unpark(seat);
+    }
+
+    // The root that an attachment goes on from: what `opened` says, or the only one of that version.
+    fn base_of(&self, seat: usize, attach: Option<AttachId>, base: Version) -> Option<RootName> {
+        let volume = &self.volumes[self.seats[seat].volume];
+        if let Some(attach) = attach
+            && let Some(object) = self
+                .store
+                .get(&volume.container, &ObjectName::Opened(attach.generation))
+            && let crate::store::Content::Token(token) = &object.content
+            && let Some(base) = token.base
+        {
+            return Some(base);
+        }
+        volume
+            .published
+            .keys()
+            .rev()
+            .find(|n| n.version == base)
+            .copied()
+    }
+
+    fn committed(&mut self, seat: usize, committed: &Committed, wished: &Wished) {
+        let root = &committed.root;
+        let container = self.volumes[self.seats[seat].volume].container.clone();
+        if self
+            .store
+            .get(&container, &ObjectName::Root(root.name))
+            .is_none()
+        {
+            let text = format!("{} is called committed and is not in the store", root.name);
+            self.fail(Violation::new("S4", text));
+            return;
+        }
+        if root.cut.0 < wished.answered {
+            let text = format!(
+                "{} holds all up to seq {}; seq {} was answered before it was asked",
+                root.name, root.cut.0, wished.answered
+            );
+            self.fail(Violation::new("S2", text));
+            return;
+        }
+        if let Some(history) = self.seats[seat].history.as_mut() {
+            history.set_stored(root.cut.0);
+        }
+        if let Wished1::Snapshot(name, key) = &wished.what {
+            let listed = root
+                .snapshots
+                .iter()
+                .any(|s| s.name == *name && s.wish == WishKey(*key));
+            if !listed {
+                self.fail(Violation::new(
+                    "S6",
+                    format!("snapshot {name} is committed by a root that lacks it"),
+                ));
+            }
+        }
+    }
+
+    fn detached(&mut self, seat: usize, committed: &Committed) {
+        let s = &mut self.seats[seat];
+        let answered = s.history.as_ref().map_or(0, History::answered);
+        if committed.root.cut.0 < answered {
+            let text = format!(
+                "detached at seq {}; seq {answered} was answered",
+                committed.root.cut.0
+            );
+            self.fail(Violation::new("S2", text));
+            return;
+        }
+        s.released = true;
+        s.gate_open = false;
+        let volume = s.volume;
+        let n = self.next_wish;
+        let host = self
+            .choices
+            .pick(Die::TakeOver, n, 5, u64::from(self.config.hosts)) as u32;
+        let next = self.seat_of(volume, host);
+        self.later(next, AGAIN_ATTACH);
+    }
+
+    /// Faults stop; everything pending must end.
+    pub(crate) fn heal(&mut self) {
+        if self.phase != Phase::Chaos {
+            return;
+        }
+        self.enter(Phase::Healing, 3600);
+        self.trace.tell(self.now, || "faults stop".into());
+        self.outage = false;
+        for seat in 0..self.seats.len() {
+            let s = &mut self.seats[seat];
+            s.disk.heal();
+            s.crash_at = None;
+            s.paused_until = 0;
+            if s.engine.is_none() && !s.released {
+                let life = s.life;
+                self.after(1, Event::Start { seat, life });
+            }
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, seconds: u64) {
+        self.phase = phase;
+        self.phases += 1;
+        let phase = self.phases;
+        self.after(seconds * SEC, Event::Deadline { phase });
+    }
+
+    /// Something pending did not end in time.
+    pub(crate) fn too_late(&mut self) {
+        let mut pending = Vec::new();
+        for s in &self.seats {
+            let asked: Vec<_> = s
+                .asked
+                .iter()
+                .map(|(t, a)| format!("#{t} {:?} {:?}", a.kind, a.extents))
+                .collect();
+            let wished: Vec<_> = s.wished.values().map(|w| format!("{:?}", w.what)).collect();
+            let status = s.engine.as_ref().map(|e| format!("{:?}", e.status()));
+            pending.push(format!(
+                "seat {}: gate open {}, released {}, sweep {}, flying {}, commands {asked:?}, wishes {wished:?}, status {status:?}",
+                s.number, s.gate_open, s.released, s.sweep.len(), s.flying.len()
+            ));
+        }
+        let text = format!(
+            "phase {:?} does not end: {}",
+            self.phase,
+            pending.join("; ")
+        );
+        self.fail(Violation::new("L1", text));
+    }
+
+    pub(crate) fn sweep_phase(&mut self, phase: Phase, seat: usize) {
+        self.enter(phase, 3600);
+        self.sweep(seat);
+    }
+
+    /// Goes on to the next phase when this one is done.
+    pub(crate) fn advance(&mut self) {
+        match self.phase {
+            Phase::Chaos => {
+                if self.next_op >= self.config.ops
+                    && self.seats.iter().all(|s| s.asked.is_empty())
+                    && self.volumes.iter().any(|v| v.born)
+                {
+                    self.heal();
+                }
+            }
+            Phase::Healing => {
+                if self.final_wish.is_some() {
+                    return;
+                }
+                let busy = self.seats.iter().any(|s| {
+                    s.engine.is_some()
+                        && !s.released
+                        && (!s.asked.is_empty() || !s.wished.is_empty() || !s.sweep.is_empty())
+                });
+                if busy {
+                    return;
+                }
+                if let Some(seat) = self.holder() {
+                    let n = self.next_wish;
+                    let name = format!("final{n}");
+                    self.final_wish = Some(self.next_wish);
+                    self.snapshot(seat, name, 1 << 40 | n);
+                }
+            }
+            Phase::Sweeping | Phase::Rereading => {
+                let Some(seat) = self.holder() else { return };
+                let s = &self.seats[seat];
+                let done = s.sweep.is_empty() && s.asked.is_empty() && s.wished.is_empty();
+                if !done {
+                    return;
+                }
+                if self.phase == Phase::Sweeping {
+                    self.enter(Phase::Rereading, 3600);
+                    self.end_process(seat, crate::disk::End::Power, crate::disk::Survival::None);
+                    let life = self.seats[seat].life;
+                    self.after(SEC, Event::Start { seat, life });
+                } else {
+                    self.phase = Phase::Over;
+                }
+            }
+            Phase::Over => {}
+        }
+    }
+
+    // The seat that serves guests.
+    fn holder(&self) -> Option<usize> {
+        self.seats
+            .iter()
+            .find(|s| s.engine.is_some() && s.gate_open && !s.released && s.history.is_some())
+            .map(|s| s.number)
+    }
+
+    /// A restart tells where its history ends.
+    pub(crate) fn recovered(&mut self, seat: usize, end: u64) {
+        let s = &mut self.seats[seat];
+        let power = std::mem::take(&mut s.lost_power);
+        if let Some(history) = s.history.as_mut() {
+            let checked = history.recover(end, power);
+            self.check(checked);
+        }
+    }
+}
+
+/// A verdict in a few words.
+pub(crate) fn verdict_text(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Born(c) | Verdict::Detached(c) | Verdict::Committed(c) => {
+            let kind = match verdict {
+                Verdict::Born(_) => "born",
+                Verdict::Detached(_) => "detached",
+                _ => "committed",
+            };
+            format!("{kind} {} cut {}", c.root.name, c.root.cut.0)
+        }
+        Verdict::Pinned(root) | Verdict::Reading(root) => format!("root {}", root.name),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Attributes of a root, as numbers.
+pub(crate) fn attribute_numbers(attributes: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, u64> {
+    attributes
+        .iter()
+        .map(|(k, v)| (k.clone(), crate::act::attribute_number(v)))
+        .collect()
+}
