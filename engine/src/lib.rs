@@ -18,6 +18,8 @@ pub mod attach;
 pub mod codec;
 pub mod command;
 pub mod effect;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod ids;
 pub mod journal;
 pub mod layers;
