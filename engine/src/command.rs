@@ -159,6 +159,9 @@ pub enum Wish<P> {
     },
     /// Drop the volume's cached frames. Answered by [`Verdict::Evicted`].
     Evict,
+    /// So many sessions are logged in now. While there are any, the holder watches its door. Answered by
+    /// [`Verdict::Sessions`].
+    Sessions(u32),
 }
 
 /// What a volume shall be.
@@ -204,6 +207,8 @@ pub enum Verdict {
     Inspected(Inspection),
     /// Reading this root.
     Reading(Arc<Root>),
+    /// Noted.
+    Sessions,
     /// So many bytes of cache are free again.
     Evicted(ByteCount),
     /// It is not known whether it took effect: asked again under the same key it is settled (exit 10).

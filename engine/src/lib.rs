@@ -15,17 +15,19 @@
 extern crate alloc;
 
 pub mod attach;
+mod cache;
 pub mod codec;
 pub mod command;
 pub mod effect;
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+mod hydrate;
 pub mod ids;
 pub mod journal;
 pub mod layers;
 pub mod limits;
 pub mod object;
 pub mod payload;
+mod publish;
+mod slots;
 pub mod sum;
 pub mod table;
 pub mod time;

@@ -225,6 +225,11 @@ impl Attach {
         self.desk.waiting()
     }
 
+    /// The superblock, once step 1 has read it.
+    pub const fn superblock(&self) -> Option<&Arc<Superblock>> {
+        self.superblock.as_ref()
+    }
+
     /// Races lost so far.
     pub const fn lost(&self) -> u32 {
         self.lost

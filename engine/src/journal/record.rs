@@ -109,7 +109,7 @@ impl JournalKey {
         }
     }
 
-    pub(crate) const fn seed(&self) -> u32 {
+    pub(super) const fn seed(&self) -> u32 {
         self.seed
     }
 }

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod diff;
 pub mod grains;
 pub mod leaf;
+pub(crate) mod present;
 pub mod resolve;
 pub mod root;
 pub mod superblock;
