@@ -10,7 +10,8 @@
 //!
 //! The envelope is the same in every format version, so that "newer than this program" and "damaged" are never confused.
 //! Unknown *compatible* bits are ignored; unknown *read-only-compatible* ones forbid writing, unknown *incompatible* ones
-//! reading. A program that may write refuses both. Format 1 defines none of them.
+//! reading. A program that may write refuses both, and in roots and leaves, which it writes again, all three. Format 1 defines
+//! none of them.
 
 use crate::ids::{AttachId, Container, Generation, VolumeId};
 use crate::units::Extent;
@@ -260,6 +261,19 @@ pub(crate) fn open_whole(bytes: &[u8], magic: Magic) -> Result<Reader<'_>, Unrea
     let fields = open(bytes, magic, 0)?;
     if fields.len() + ENVELOPE_BYTES != bytes.len() {
         return Err(Malformed::Trailing.into());
+    }
+    Ok(fields)
+}
+
+/// As [`open_whole`], for what is decoded and written again with the same bytes (roots and leaves): an unknown compatible bit
+/// would be lost on the way, so it counts as read-only-compatible.
+pub(crate) fn open_rewritable(bytes: &[u8], magic: Magic) -> Result<Reader<'_>, Unreadable> {
+    let fields = open_whole(bytes, magic)?;
+    if bytes
+        .get(16..20)
+        .is_some_and(|compatible| compatible != [0; 4])
+    {
+        return Err(Unreadable::TooNew);
     }
     Ok(fields)
 }

@@ -19,6 +19,8 @@ mod cache;
 pub mod codec;
 pub mod command;
 pub mod effect;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hydrate;
 pub mod ids;
 pub mod journal;

@@ -45,9 +45,19 @@ pub(crate) fn check_envelope<T: Debug + PartialEq>(
     bytes: &[u8],
     parse: impl Fn(&[u8]) -> Result<T, Unreadable>,
 ) {
+    check_envelope_with(bytes, parse(bytes), parse);
+}
+
+/// As [`check_envelope`]; `compatible` is what comes of an unknown compatible bit.
+#[track_caller]
+pub(crate) fn check_envelope_with<T: Debug + PartialEq>(
+    bytes: &[u8],
+    compatible: Result<T, Unreadable>,
+    parse: impl Fn(&[u8]) -> Result<T, Unreadable>,
+) {
     let with = |at: usize, value: u8| parse(&resealed(bytes, |harmed| harmed[at] = value));
     assert_eq!(with(8, 2), Err(Unreadable::TooNew), "major version");
-    assert_eq!(with(16, 1), parse(bytes), "compatible bit");
+    assert_eq!(with(16, 1), compatible, "compatible bit");
     assert_eq!(
         with(20, 1),
         Err(Unreadable::TooNew),

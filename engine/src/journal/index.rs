@@ -152,10 +152,10 @@ fn read_record(fields: &mut Reader<'_>, index: &FileIndex) -> Result<RecordHead,
     let last = index.records.last();
     let (seq, durable, page) = (Seq(fields.u64()?), Seq(fields.u64()?), fields.u32()?);
     let (kind, flags, count) = (fields.u8()?, fields.u8()?, fields.u16()?);
-    let attach = if flags & OWN_ATTACH != 0 {
-        fields.attach()?
-    } else {
-        last.map_or_else(AttachId::default, |last| last.attach)
+    let last_attach = last.map_or_else(AttachId::default, |last| last.attach);
+    let attach = match flags & OWN_ATTACH {
+        0 => last_attach,
+        _ => fields.attach()?,
     };
     let body = read_body(fields, kind, count)?;
     let before = match (flags & !OWN_ATTACH, last) {
@@ -164,6 +164,12 @@ fn read_record(fields: &mut Reader<'_>, index: &FileIndex) -> Result<RecordHead,
         (LISTED_BEFORE, Some(last)) => Some(listed(last)),
         _ => return Err(Malformed::Value("record flags")),
     };
+    // What the list says already is not said again.
+    let is_told_twice = flags & OWN_ATTACH != 0 && attach == last_attach
+        || flags & OWN_BEFORE != 0 && before == last.map(listed);
+    if is_told_twice {
+        return Err(Malformed::Value("record flags"));
+    }
     Ok(RecordHead {
         seq,
         durable,

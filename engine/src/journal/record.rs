@@ -109,7 +109,7 @@ impl JournalKey {
         }
     }
 
-    pub(super) const fn seed(&self) -> u32 {
+    pub(crate) const fn seed(&self) -> u32 {
         self.seed
     }
 }

@@ -351,7 +351,10 @@ impl<P: Payload> Volume<P> {
             }
             self.stored_advanced(root.cut);
         }
-        self.own.committed(&root, born);
+        self.own.committed(&root);
+        if born {
+            self.serve();
+        }
     }
 
     fn tell_want(&mut self, want: Want, committed: &Committed) {

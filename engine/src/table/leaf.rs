@@ -4,7 +4,7 @@
 //! again keeps its hash.
 
 use crate::codec::{ENVELOPE_BYTES, Magic, Malformed, Measure, Put, Reader, Unreadable};
-use crate::codec::{begin, open_whole, seal};
+use crate::codec::{begin, open_rewritable, seal};
 use crate::ids::{Container, Version};
 use crate::object::names::DataName;
 use crate::table::diff::objects;
@@ -214,7 +214,7 @@ fn read_grains(fields: &mut Reader<'_>, form: u8, count: usize) -> Result<GrainS
 ///
 /// Anything but what [`emit`] made.
 pub fn parse(bytes: &[u8]) -> Result<Leaf, Unreadable> {
-    let leaf = read(open_whole(bytes, Magic::LEAF)?)?;
+    let leaf = read(open_rewritable(bytes, Magic::LEAF)?)?;
     // One form only: counts and order of the dictionaries, the shorter of the two forms of grains.
     (emit(&leaf) == bytes)
         .then_some(leaf)

@@ -3,7 +3,9 @@
 //! A root has exactly one form: [`parse`] accepts nothing that [`emit`] would not write. So a taker that stores a root's own
 //! bytes again (design §7, step 7) needs no copy of them.
 
-use crate::codec::{Magic, Malformed, Measure, Put, Reader, Unreadable, begin, open_whole, seal};
+use crate::codec::{
+    Magic, Malformed, Measure, Put, Reader, Unreadable, begin, open_rewritable, seal,
+};
 use crate::effect::LeafPlaced;
 use crate::ids::{Container, Hash, Seq, Version, WishKey};
 use crate::object::names::LeavesName;
@@ -237,7 +239,7 @@ fn kind_of(byte: u8) -> Result<RootKind, Malformed> {
 ///
 /// Anything but what [`emit`] made.
 pub fn parse(bytes: &[u8]) -> Result<Root, Unreadable> {
-    let root = read(open_whole(bytes, Magic::ROOT)?, bytes)?;
+    let root = read(open_rewritable(bytes, Magic::ROOT)?, bytes)?;
     // One form only: order of lists and dictionaries, places of the riding leaves.
     (emit(&root).bytes == bytes)
         .then_some(root)

@@ -308,11 +308,8 @@ impl<P> Own<P> {
     }
 
     /// A root of ours is committed.
-    pub(crate) fn committed(&mut self, root: &Root, born: bool) {
+    pub(crate) fn committed(&mut self, root: &Root) {
         self.taken_over = None;
-        if born {
-            self.phase = Phase::Serving;
-        }
         if root.kind == crate::table::types::RootKind::Detached {
             self.phase = Phase::Detached;
             self.attach = None;
@@ -585,7 +582,7 @@ impl<P: Payload> Volume<P> {
         }
     }
 
-    fn serve(&mut self) {
+    pub(crate) fn serve(&mut self) {
         self.own.phase = Phase::Serving;
         self.own.watch_at = Some(self.now + self.limits.watch);
         self.set_gate(Gate::Open);

@@ -1,0 +1,517 @@
+//! The state directory: who this host is to its volumes, and which they are.
+//!
+//! ```text
+//! <state>/                 mode 0700
+//!   lock                   held (flock) while a process runs on the directory (A4)
+//!   identity.json          format, the directory's id and its journals' secret, the store; mode 0600
+//!   volumes.json           the volumes that are served from here; replaced whole
+//!   secrets/<name>.<id>    CHAP secrets of a volume, mode 0600; never in the store
+//!   volumes/<name>.<id>/   journal and cache of a volume (see `disk`)
+//!   admin.sock             where a running daemon takes commands
+//!   store/                 the directory store, unless another is named
+//! ```
+
+use super::files;
+use engine::ids::{Container, StateDirId};
+use engine::journal::record::JournalKey;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+const FORMAT: u32 = 1;
+
+/// Why a state directory cannot be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StateError {
+    /// Another process runs on it.
+    Locked {
+        /// Its process id, if it said.
+        pid: Option<u32>,
+    },
+    /// A file in it is not what it should be, or of a newer format.
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Its volumes are in another store than the one that was named.
+    OtherStore {
+        /// Where they are.
+        bound: String,
+        /// What was named.
+        named: String,
+    },
+    /// It cannot be made, read or written.
+    Io {
+        /// The file or directory.
+        file: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl std::fmt::Display for StateError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Locked { pid: Some(pid) } => write!(f, "held by process {pid}"),
+            Self::Locked { pid: None } => f.write_str("held by another process"),
+            Self::OtherStore { bound, named } => {
+                write!(f, "its volumes are in {bound}, and {named} was named")
+            }
+            Self::Invalid { file, why } => write!(f, "{}: {why}", file.display()),
+            Self::Io { file, error } => write!(f, "{}: {error}", file.display()),
+        }
+    }
+}
+
+impl std::error::Error for StateError {}
+
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    format: u32,
+    id: String,
+    /// 128 random bits that journal records are bound to: a guest cannot write what looks like one.
+    secret: String,
+    /// The store that the volumes are in, once it was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct Catalogue {
+    format: u32,
+    volumes: Vec<Row>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    volume: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unborn: bool,
+}
+
+/// A volume of the list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// Name and id.
+    pub container: Container,
+    /// Its birth has not ended: not served, and not shown as a volume.
+    pub unborn: bool,
+}
+
+/// A CHAP identity as kept in `secrets/`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    /// What the initiator says its name is.
+    pub user: String,
+    /// What both know.
+    pub secret: String,
+    /// What the target says when it is asked to prove itself: name and secret.
+    #[serde(default)]
+    pub mutual: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for Secret {
+    /// Secrets never show.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secret")
+            .field("user", &self.user)
+            .field("mutual", &self.mutual.as_ref().map(|(name, _)| name))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A state directory, held by this process.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    id: StateDirId,
+    secret: [u8; 16],
+    volumes: Mutex<Vec<Listed>>,
+    /// Held as long as this lives; the kernel lets go when the process dies.
+    _lock: File,
+}
+
+impl StateDir {
+    /// Takes a state directory, making it where there is none.
+    ///
+    /// # Errors
+    ///
+    /// See [`StateError`].
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|e| io_error(path, e))?;
+        let path = &path.canonicalize().map_err(|e| io_error(path, e))?;
+        let lock = lock(&path.join("lock"))?;
+        for name in ["secrets", "volumes"] {
+            let dir = path.join(name);
+            files::make_dir(&dir).map_err(|e| io_error(&dir, e))?;
+        }
+        let (id, secret) = identity(&path.join("identity.json"))?;
+        let volumes = catalogue(&path.join("volumes.json"))?;
+        Ok(Self {
+            path: path.clone(),
+            id,
+            secret,
+            volumes: Mutex::new(volumes),
+            _lock: lock,
+        })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its identity.
+    pub const fn id(&self) -> StateDirId {
+        self.id
+    }
+
+    /// What the records of a volume's journal are bound to.
+    pub fn journal_key(&self, container: &Container) -> JournalKey {
+        JournalKey::new(container.id, self.secret)
+    }
+
+    /// The store of this state directory's volumes, as `dir:PATH` or `swift:PREFIX`. `named`: what the operator says; it is
+    /// remembered, and must be the same from then on while there are volumes. Nothing said ever: a directory inside.
+    ///
+    /// # Errors
+    ///
+    /// Another store was named before, and there are volumes; it cannot be read or written.
+    pub fn bind_store(&self, named: Option<&str>) -> Result<String, StateError> {
+        let path = self.path.join("identity.json");
+        let mut identity: Identity =
+            read_json(&path)?.ok_or_else(|| invalid(&path, "it is gone"))?;
+        let default = || format!("dir:{}", self.path.join("store").display());
+        let bound = identity.store.clone();
+        let Some(named) = named else {
+            return Ok(bound.unwrap_or_else(default));
+        };
+        let named = match named.strip_prefix("dir:") {
+            // The same directory by another way of writing is the same store.
+            Some(dir) => {
+                let dir = std::path::absolute(dir).map_err(|e| io_error(Path::new(dir), e))?;
+                format!("dir:{}", dir.display())
+            }
+            None => named.to_owned(),
+        };
+        let in_use = !self.lock().is_empty();
+        match bound {
+            Some(bound) if bound == named => return Ok(named),
+            None if !in_use || named == default() => {}
+            Some(_) if !in_use => {}
+            bound => {
+                return Err(StateError::OtherStore {
+                    bound: bound.unwrap_or_else(default),
+                    named,
+                });
+            }
+        }
+        identity.store = Some(named.clone());
+        write_json(&path, &identity, 0o600)?;
+        Ok(named)
+    }
+
+    /// The volumes that are served from here, unborn ones too, in the order they came.
+    pub fn volumes(&self) -> Vec<Listed> {
+        self.lock().clone()
+    }
+
+    /// Adds a volume, or says that it is born now. Durable when done.
+    ///
+    /// # Errors
+    ///
+    /// The list cannot be written.
+    pub fn add(&self, listed: Listed) -> Result<(), StateError> {
+        self.change(|list| {
+            list.retain(|l| l.container != listed.container);
+            list.push(listed);
+        })
+    }
+
+    /// Takes a volume off the list. Durable when done; fine when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// The list cannot be written.
+    pub fn remove(&self, container: &Container) -> Result<(), StateError> {
+        self.change(|list| list.retain(|l| l.container != *container))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Listed>)) -> Result<(), StateError> {
+        let mut list = self.lock();
+        let mut next = list.clone();
+        change(&mut next);
+        let rows = next.iter().map(|l| Row {
+            volume: l.container.to_string(),
+            unborn: l.unborn,
+        });
+        let catalogue = Catalogue {
+            format: FORMAT,
+            volumes: rows.collect(),
+        };
+        write_json(&self.path.join("volumes.json"), &catalogue, 0o600)?;
+        *list = next;
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Listed>> {
+        // Every change of the list is whole.
+        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The folder of a volume's journal and cache.
+    pub fn folder(&self, container: &Container) -> PathBuf {
+        self.path.join("volumes").join(container.to_string())
+    }
+
+    /// The CHAP secrets of a volume, if it has some.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read.
+    pub fn secret(&self, container: &Container) -> Result<Option<Secret>, StateError> {
+        read_json(&self.secret_path(container))
+    }
+
+    /// Sets or removes a volume's CHAP secrets. Durable when done.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be written.
+    pub fn set_secret(
+        &self,
+        container: &Container,
+        secret: Option<&Secret>,
+    ) -> Result<(), StateError> {
+        let path = self.secret_path(container);
+        match secret {
+            Some(secret) => write_json(&path, secret, 0o600),
+            None => match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(io_error(&path, error))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn secret_path(&self, container: &Container) -> PathBuf {
+        self.path.join("secrets").join(container.to_string())
+    }
+}
+
+fn io_error(file: &Path, error: io::Error) -> StateError {
+    StateError::Io {
+        file: file.to_owned(),
+        error,
+    }
+}
+
+fn invalid(file: &Path, why: impl Into<String>) -> StateError {
+    StateError::Invalid {
+        file: file.to_owned(),
+        why: why.into(),
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StateError> {
+    use std::io::{Read, Seek, Write};
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| io_error(path, e))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            // Only for the message: a file that cannot be read names nobody.
+            let _ = (&file).take(32).read_to_string(&mut text);
+            let pid = text.trim().parse().ok();
+            return Err(StateError::Locked { pid });
+        }
+        Err(error) => return Err(io_error(path, error.into())),
+    }
+    let told = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    told.map_err(|e| io_error(path, e))?;
+    Ok(file)
+}
+
+fn identity(path: &Path) -> Result<(StateDirId, [u8; 16]), StateError> {
+    let found = match read_json::<Identity>(path)? {
+        Some(found) => found,
+        None => {
+            let identity = Identity {
+                format: FORMAT,
+                id: format!("{:016x}", rand::random::<u64>()),
+                secret: format!("{:032x}", rand::random::<u128>()),
+                store: None,
+            };
+            write_json(path, &identity, 0o600)?;
+            identity
+        }
+    };
+    if found.format != FORMAT {
+        return Err(invalid(
+            path,
+            format!("format {} is not known", found.format),
+        ));
+    }
+    let id = u64::from_str_radix(&found.id, 16).ok();
+    let secret = u128::from_str_radix(&found.secret, 16).ok();
+    match (id, secret) {
+        (Some(id), Some(secret)) => Ok((StateDirId(id), secret.to_be_bytes())),
+        _ => Err(invalid(path, "id or secret is not a hex number")),
+    }
+}
+
+fn catalogue(path: &Path) -> Result<Vec<Listed>, StateError> {
+    let found = read_json::<Catalogue>(path)?.unwrap_or(Catalogue {
+        format: FORMAT,
+        volumes: Vec::new(),
+    });
+    if found.format != FORMAT {
+        return Err(invalid(
+            path,
+            format!("format {} is not known", found.format),
+        ));
+    }
+    let listed = |row: &Row| {
+        Ok(Listed {
+            container: Container::parse(&row.volume)
+                .ok_or_else(|| invalid(path, format!("{} is no volume", row.volume)))?,
+            unborn: row.unborn,
+        })
+    };
+    found.volumes.iter().map(listed).collect()
+}
+
+fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, StateError> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| invalid(path, e.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(path, error)),
+    }
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T, mode: u32) -> Result<(), StateError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| invalid(path, e.to_string()))?;
+    bytes.push(b'\n');
+    files::replace(path, &bytes, mode).map_err(|e| io_error(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::ids::VolumeId;
+
+    fn listed(name: &str, unborn: bool) -> Listed {
+        Listed {
+            container: Container::new(name, VolumeId([5; 16])),
+            unborn,
+        }
+    }
+
+    #[test]
+    fn remembers_its_id_and_its_volumes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let first = StateDir::open(&path).unwrap();
+        let id = first.id();
+        first.add(listed("b", true)).unwrap();
+        first.add(listed("a", false)).unwrap();
+        first.add(listed("c", false)).unwrap();
+        first.remove(&listed("a", false).container).unwrap();
+        first.add(listed("b", false)).unwrap();
+        drop(first);
+        let again = StateDir::open(&path).unwrap();
+        assert_eq!(again.id(), id);
+        assert_eq!(again.volumes(), [listed("c", false), listed("b", false)]);
+    }
+
+    #[test]
+    fn volumes_stay_with_their_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let inside = state.bind_store(None).unwrap();
+        assert!(inside.starts_with("dir:/") && inside.ends_with("/store"));
+        state.bind_store(Some("swift:a-")).unwrap();
+        state.bind_store(Some("swift:b-")).unwrap();
+        state.add(listed("a", false)).unwrap();
+        assert_eq!(state.bind_store(None).unwrap(), "swift:b-");
+        assert!(matches!(
+            state.bind_store(Some("swift:a-")),
+            Err(StateError::OtherStore { .. })
+        ));
+        state.bind_store(Some("swift:b-")).unwrap();
+    }
+
+    #[test]
+    fn takes_one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateDir::open(dir.path()).unwrap();
+        let second = StateDir::open(dir.path());
+        assert!(matches!(
+            second,
+            Err(StateError::Locked { pid: Some(pid) }) if pid == std::process::id()
+        ));
+        drop(first);
+        StateDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn secrets_are_for_the_owner_alone_and_do_not_show() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let state = StateDir::open(&path).unwrap();
+        let container = listed("a", false).container;
+        let secret = Secret {
+            user: "guest".into(),
+            secret: "swordfish-and-chips".into(),
+            mutual: Some(("martlet".into(), "chips-and-swordfish".into())),
+        };
+        state.set_secret(&container, Some(&secret)).unwrap();
+        assert_eq!(state.secret(&container).unwrap(), Some(secret.clone()));
+        assert!(!format!("{secret:?}").contains("swordfish"));
+        let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&state.secret_path(&container)), 0o600);
+        assert_eq!(mode(&path), 0o700);
+        state.set_secret(&container, None).unwrap();
+        state.set_secret(&container, None).unwrap();
+        assert_eq!(state.secret(&container).unwrap(), None);
+    }
+
+    #[test]
+    fn a_list_of_a_newer_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join("volumes.json"),
+            r#"{"format": 2, "volumes": []}"#,
+        )
+        .unwrap();
+        assert!(matches!(
+            StateDir::open(dir.path()),
+            Err(StateError::Invalid { .. })
+        ));
+    }
+}

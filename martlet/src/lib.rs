@@ -1,0 +1,18 @@
+//! The program: drives volumes' engines on a real disk, a real store and real initiators.
+//!
+//! ```text
+//!   cli ──► (admin socket) ──► daemon ──► driver ──► engine
+//!                                │          ├──► disk      journal, cache, state directory
+//!                                │          └──► store     a directory, or Swift
+//!                                └──► transport-iscsi
+//! ```
+
+pub mod clock;
+pub mod config;
+pub mod disk;
+pub mod driver;
+pub mod host;
+pub mod image;
+pub mod quantity;
+pub mod report;
+pub mod store;

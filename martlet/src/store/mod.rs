@@ -1,0 +1,92 @@
+//! Where objects are: a directory or Swift, behind one type of request.
+
+mod codec;
+pub mod dir;
+mod swift;
+
+pub use dir::DirStore;
+pub use swift::SwiftStore;
+
+use crate::config::Config;
+use crate::report::{Exit, Report, Result};
+use bytes::Bytes;
+use engine::Outcome;
+use engine::effect::{StoreError, StoreRequest};
+use engine::ids::Container;
+use std::path::Path;
+
+/// Called once, from any thread, with what came of a request.
+pub type Done = Box<dyn FnOnce(Outcome<Bytes>) + Send>;
+
+/// A store of objects. A handle: clones share one.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// A directory: the embedded default.
+    Dir(DirStore),
+    /// OpenStack Swift.
+    Swift(SwiftStore),
+}
+
+impl Store {
+    /// Opens the store that `place` names: `dir:PATH` or `swift:PREFIX`. Swift is not asked anything yet.
+    ///
+    /// # Errors
+    ///
+    /// Not a store's name; a directory that is no store; no credentials for Swift.
+    pub fn open(place: &str, config: &Config) -> Result<Self> {
+        match place.split_once(':') {
+            Some(("dir", path)) if !path.is_empty() => DirStore::open(Path::new(path), "")
+                .map(Self::Dir)
+                .map_err(|error| {
+                    Report::new(
+                        Exit::Usage,
+                        "STORE",
+                        format!("the store {place} cannot be opened"),
+                    )
+                    .cause(error)
+                    .help("name a store's directory, or one that is empty or does not exist")
+                }),
+            Some(("swift", prefix)) => SwiftStore::open(prefix, config).map(Self::Swift),
+            _ => Err(
+                Report::new(Exit::Usage, "STORE", format!("{place:?} is no store"))
+                    .help("dir:PATH or swift:PREFIX"),
+            ),
+        }
+    }
+
+    /// Carries out a request and calls `done` with its outcome, now or later.
+    pub fn execute(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        request: StoreRequest<Bytes>,
+        done: Done,
+    ) {
+        match self {
+            Self::Dir(dir) => dir.execute(request, done),
+            Self::Swift(swift) => {
+                let swift = swift.clone();
+                runtime.spawn(async move { done(swift.execute(request).await) });
+            }
+        }
+    }
+
+    /// Every volume's container in the store.
+    ///
+    /// # Errors
+    ///
+    /// The store does not answer, or denies us.
+    pub async fn containers(&self) -> std::result::Result<Vec<Container>, StoreError> {
+        match self {
+            Self::Dir(dir) => dir.containers(),
+            Self::Swift(swift) => swift.containers().await,
+        }
+    }
+
+    /// The store as the operator named it: `dir:PATH` or `swift:PREFIX`.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Dir(dir) => format!("dir:{}", dir.root().display()),
+            Self::Swift(swift) => format!("swift:{}", swift.prefix()),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Objects in OpenStack Swift, through `backend-swift`'s client.
+
+use super::codec;
+use crate::config::Config;
+use crate::report::{Exit, Report, Result};
+use backend_swift::Content;
+use backend_swift::client::{Client, Codec, Credentials, CredentialsError, SwiftConfig};
+use bytes::Bytes;
+use engine::Outcome;
+use engine::effect::{Body, GetRequest, Receipt, StoreError, StoreRequest};
+use engine::ids::Container;
+
+/// Swift as a store. A handle: clones share connections and token.
+#[derive(Clone)]
+pub struct SwiftStore {
+    client: Client,
+    prefix: String,
+}
+
+impl std::fmt::Debug for SwiftStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SwiftStore({})", self.prefix)
+    }
+}
+
+/// The engine's codec, as the client asks for it.
+struct EngineCodec;
+
+impl Codec for EngineCodec {
+    fn encode(&self, body: &Body<Bytes>) -> (Bytes, Receipt) {
+        let (pieces, receipt) = codec::encode(body);
+        (pieces.concat().into(), receipt)
+    }
+
+    fn decode(&self, request: &GetRequest, body: Bytes) -> Content<Outcome<Bytes>> {
+        match codec::check(request, &body) {
+            Outcome::Store(StoreError::TooNew) => Content::TooNew,
+            Outcome::Store(_) => Content::Damaged,
+            outcome => Content::Good(outcome),
+        }
+    }
+}
+
+impl SwiftStore {
+    /// Finds credentials and builds the client; nothing is asked yet.
+    ///
+    /// # Errors
+    ///
+    /// No or contradictory credentials (exit 2); TLS files that cannot be read.
+    pub fn open(prefix: &str, config: &Config) -> Result<Self> {
+        let cloud = config.swift.cloud.as_deref();
+        let credentials = Credentials::find(cloud).map_err(|error| no_credentials(&error))?;
+        let mut swift = SwiftConfig::new(prefix, credentials, rand::random());
+        config.swift.apply(&mut swift);
+        if let Some(gap) = config.limits.absence_gap {
+            swift.settings.absence_gap = gap.0;
+        }
+        let client = Client::new(swift, EngineCodec).map_err(|error| {
+            Report::new(Exit::Usage, "SWIFT", "the Swift client cannot be set up").cause(error)
+        })?;
+        Ok(Self {
+            client,
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    /// What stands before every container's name.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Carries out a request.
+    pub async fn execute(&self, request: StoreRequest<Bytes>) -> Outcome<Bytes> {
+        self.client.execute(request).await
+    }
+
+    /// Every volume's container with the prefix; the listing may lag.
+    ///
+    /// # Errors
+    ///
+    /// Swift does not answer, or denies us.
+    pub async fn containers(&self) -> std::result::Result<Vec<Container>, StoreError> {
+        let found = self.client.list_volumes().await;
+        let found = found.map_err(|failure| failure.error)?;
+        Ok(found.into_iter().map(|(container, _)| container).collect())
+    }
+}
+
+fn no_credentials(error: &CredentialsError) -> Report {
+    Report::new(Exit::Usage, "CREDENTIALS", "no usable credentials for Swift")
+        .cause(error)
+        .help(
+            "set ST_AUTH, ST_USER and ST_KEY, or OS_AUTH_URL and its kin, or name a cloud of clouds.yaml in OS_CLOUD",
+        )
+}
