@@ -390,6 +390,12 @@ impl World {
             format!("seat {seat} store {}", request_text(&request))
         });
         self.before_request(seat, &request);
+        if self.wire.is_some() {
+            let flying = Flying::Store(request.clone());
+            self.seats[seat].flying.insert(id.0, flying);
+            self.ask_machine(seat, id.0, &request);
+            return;
+        }
         let deadline = deadline_of(
             &request,
             self.config.limits.store_deadline.as_nanos() as u64,

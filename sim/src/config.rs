@@ -95,6 +95,12 @@ pub struct Faults {
     pub outages: u32,
     /// Pauses of a process in the run.
     pub pauses: u32,
+    /// A body from the store is cut short or changed.
+    pub body_hurt: u32,
+    /// A node of the store misses a request.
+    pub node_miss: u32,
+    /// Nodes of the store that go away for a while, in the run.
+    pub node_downs: u32,
 }
 
 /// Weights of guest operations.
@@ -145,6 +151,10 @@ pub struct Config {
     pub disk_us: u64,
     /// Longest ordinary store request, in milliseconds.
     pub store_ms: u64,
+    /// Whether requests go as HTTP through the store machine to a replicated Swift.
+    pub wire: bool,
+    /// Whether assumption A1 holds: a confirmed write is found.
+    pub a1: bool,
     /// Whether a restart is followed by a read of every block before anything else.
     pub sweep: bool,
 }
@@ -185,6 +195,9 @@ impl Config {
             expanded: d.choices.seed() % 64 == 63,
             disk_us: d.one_of(&[1, 20, 200, 5_000]),
             store_ms: d.one_of(&[1, 20, 200, 1_000]),
+            wire: matches!(profile, Profile::Wire | Profile::All)
+                || profile == Profile::Fencing && d.of(2) == 1,
+            a1: true,
             sweep: d.of(3) > 0,
         }
     }
@@ -286,7 +299,7 @@ impl Draw<'_> {
 
     fn faults(&mut self, profile: Profile) -> Faults {
         let disk = matches!(profile, Profile::Safety | Profile::All | Profile::Gc);
-        let store = !matches!(profile, Profile::Wire);
+        let store = true;
         let mut faults = Faults {
             crashes: self.of(8) as u32,
             power_share: self.one_of(&[50, 0, 100]),
@@ -313,6 +326,9 @@ impl Draw<'_> {
             faults.store_busy = self.rate(100_000);
             faults.store_full = self.rate(10_000);
             faults.store_slow = self.rate(100_000);
+            faults.body_hurt = self.rate(50_000);
+            faults.node_miss = self.rate(200_000);
+            faults.node_downs = self.of(5) as u32;
         }
         faults
     }

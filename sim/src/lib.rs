@@ -23,3 +23,4 @@ mod act;
 mod initiator;
 mod observe;
 mod operator;
+mod wire;

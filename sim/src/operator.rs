@@ -544,6 +544,7 @@ impl World {
         self.enter(Phase::Healing, 3600);
         self.trace.tell(self.now, || "faults stop".into());
         self.outage = false;
+        self.node_up();
         for seat in 0..self.seats.len() {
             let s = &mut self.seats[seat];
             s.disk.heal();

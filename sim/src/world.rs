@@ -10,7 +10,9 @@ use crate::oracle::Violation;
 use crate::payload::{Blocks, Stamp, Summing};
 use crate::seat::{Flying, Role, Seat};
 use crate::store::Store;
+use crate::store::codec::Codec;
 use crate::trace::Trace;
+use crate::wire::Wire;
 use engine::effect::{Outcome, StoreRequest};
 use engine::ids::{Container, StateDirId, VolumeId};
 use engine::limits::Life;
@@ -55,6 +57,22 @@ pub(crate) enum Event {
     OutageBegins { n: u64 },
     /// It can be again.
     OutageEnds,
+    /// An HTTP request reaches a proxy.
+    HttpArrive { n: u64 },
+    /// A PUT's body reaches the nodes.
+    HttpBody { n: u64 },
+    /// An HTTP answer reaches the process.
+    HttpAnswer { n: u64 },
+    /// A store machine's time-out.
+    StoreTimer { seat: usize, life: u32, at: u64 },
+    /// The identity service answers.
+    Token { seat: usize, life: u32 },
+    /// Swift does something by itself.
+    Chore { n: u64 },
+    /// A node of Swift goes away.
+    NodeDown { n: u64 },
+    /// It is back.
+    NodeUp,
     /// Faults stop.
     Heal,
     /// The bound on what was pending when faults stopped.
@@ -135,6 +153,7 @@ pub struct World {
     pub(crate) outage: bool,
     pub(crate) failed: Option<Violation>,
     pub(crate) final_wish: Option<u64>,
+    pub(crate) wire: Option<Wire>,
 }
 
 impl World {
@@ -168,7 +187,23 @@ impl World {
             outage: false,
             failed: None,
             final_wish: None,
+            wire: None,
         };
+        if world.config.wire {
+            let codec = Codec {
+                unit: world.config.geometry.block_bytes,
+                summing,
+            };
+            let clocks = (0..3)
+                .map(|p| {
+                    let steps = [0, 900, 400_000, 5_000_000];
+                    world
+                        .choices
+                        .one_of(Die::ProxyClock, 1 << 60 | p, 0, &steps)
+                })
+                .collect();
+            world.wire = Some(Wire::new(codec, clocks, world.config.a1));
+        }
         world.set_up();
         world
     }
@@ -191,6 +226,14 @@ impl World {
             let at = self.choices.pick(Die::Pause, n, 0, self.length());
             if at > 0 {
                 self.at(at, Event::Pause { n });
+            }
+        }
+        if self.wire.is_some() {
+            for n in 0..u64::from(self.config.faults.node_downs) {
+                let at = self.choices.pick(Die::NodeDown, n, 0, self.length());
+                if at > 0 {
+                    self.at(at, Event::NodeDown { n });
+                }
             }
         }
         // Chaos ends with the operations; this is for runs in which nothing can be served.
@@ -327,6 +370,9 @@ impl World {
         s.loading = 0;
         let slots = self.config.initiators * self.config.depth;
         s.parked = (0..slots).collect();
+        if let Some(wire) = self.wire.as_mut() {
+            wire.start(seat, seed ^ 1);
+        }
         self.trace.roll(0xa11 ^ (seat as u64) << 32);
         self.trace.tell(self.now, || {
             format!("seat {seat} starts, life {}", seed_n + 1)
@@ -397,6 +443,9 @@ impl World {
         });
         self.trace.roll(0xdead ^ (seat as u64) << 32);
         let s = &mut self.seats[seat];
+        if let Some(wire) = self.wire.as_mut() {
+            wire.end(seat);
+        }
         s.engine = None;
         s.gate_open = false;
         s.crash_at = None;
@@ -508,6 +557,22 @@ impl World {
                 self.outage = false;
                 self.trace.tell(self.now, || "the store is back".into());
             }
+            Event::HttpArrive { n } => self.http_arrive(n),
+            Event::HttpBody { n } => self.http_body(n),
+            Event::HttpAnswer { n } => self.http_answer(n),
+            Event::StoreTimer { seat, life, at } => {
+                if self.is_alive(seat, life) && !self.defer(seat, &event) {
+                    self.store_timer(seat, at);
+                }
+            }
+            Event::Token { seat, life } => {
+                if self.is_alive(seat, life) && !self.defer(seat, &event) {
+                    self.token(seat);
+                }
+            }
+            Event::Chore { n } => self.do_chore(n),
+            Event::NodeDown { n } => self.node_down(n),
+            Event::NodeUp => self.node_up(),
             Event::Heal => self.heal(),
             Event::Deadline { phase } => {
                 if phase == self.phases {

@@ -1,16 +1,18 @@
-//! What the real codec does with bytes, done with typed content.
+//! What the real codec does with bytes, done with typed content: headers, sums, roots and leaves by the engine's code.
 
 use super::{Content, Data, Frame, Object, bytes, bytes::Encoded, leaf_at};
 use crate::payload::{Blocks, Stamp, Summing, push_stamps};
 use engine::effect::{
     Body, Expect, FrameExpect, FrameGot, GetRequest, Meta, Outcome, Receipt, StoreError,
 };
-use engine::ids::Hash;
+use engine::ids::{Container, Hash};
+use engine::object::data::layout;
 use engine::object::draft::DataObject;
+use engine::object::frame::{self, FrameHeader, frame_bytes};
+use engine::object::names::ObjectName;
+use engine::table::types::Root;
 use engine::units::{ByteCount, GrainIndex};
 use std::sync::Arc;
-
-const HEADER: u64 = 128;
 
 /// Makes objects of bodies, and reads them again.
 #[derive(Clone, Copy, Debug)]
@@ -35,17 +37,14 @@ impl Codec {
                     bytes,
                     leaves,
                 } = bytes::encode_root(root);
-                let object = Object {
-                    content: Content::Root(Arc::new(root), hash),
-                    bytes,
-                };
+                let content = Content::Root(Arc::new(root), hash);
                 let receipt = Receipt {
                     bytes: ByteCount(bytes),
                     root: Some(hash),
                     leaves,
                     sums: Vec::new(),
                 };
-                (object, receipt)
+                (Object { content, bytes }, receipt)
             }
             Body::Leaves(leaves) => {
                 let placed = bytes::place_leaves(leaves);
@@ -67,9 +66,10 @@ impl Codec {
     fn make_data(&self, draft: &DataObject<Blocks>) -> (Object, Receipt) {
         let mut frames = Vec::new();
         let mut all_sums = Vec::new();
-        let mut offset = 0;
+        let layout = layout(draft);
         let per_grain = (4096 / self.unit) as usize;
-        for section in &draft.sections {
+        for (section, start) in draft.sections.iter().zip(&layout.sections) {
+            let mut offset = u64::from(*start);
             let mut section_sums = Vec::new();
             for (number, grains) in section
                 .grains
@@ -77,7 +77,13 @@ impl Codec {
                 .enumerate()
             {
                 let mut held = Vec::with_capacity(grains.len());
-                let mut sums = Vec::with_capacity(grains.len());
+                let mut header = FrameHeader {
+                    attach: draft.attach,
+                    chunk: section.chunk,
+                    serial: draft.serial,
+                    frame: number as u16,
+                    sums: Default::default(),
+                };
                 for grain in grains {
                     let mut stamps = Vec::with_capacity(per_grain);
                     push_stamps(&grain.content, self.unit, &mut stamps);
@@ -87,41 +93,38 @@ impl Codec {
                         "a grain of {} blocks",
                         stamps.len()
                     );
-                    sums.push(
-                        self.summing
-                            .piece(self.unit, &stamps)
-                            .bind(draft.volume, grain.index),
-                    );
+                    let sum = self.summing.piece(self.unit, &stamps);
+                    header.sums.push(sum.bind(draft.volume, grain.index));
                     held.push((grain.index, stamps));
                 }
-                section_sums.extend(&sums);
-                let bytes = HEADER + 4096 * held.len() as u64;
+                section_sums.extend(&header.sums);
+                let bytes = frame_bytes(held.len()) as u64;
+                let number = number as u32;
+                let header = frame::emit(&header);
                 frames.push(Frame {
                     offset,
                     bytes,
                     chunk: section.chunk,
-                    number: number as u32,
+                    number,
+                    header,
                     grains: held,
-                    sums,
                 });
                 offset += bytes;
             }
             all_sums.push(section_sums);
         }
-        let object = Object {
-            content: Content::Data(Arc::new(Data {
-                attach: draft.attach,
-                frames,
-            })),
-            bytes: offset,
-        };
+        let bytes = layout.bytes.0;
+        let content = Content::Data(Arc::new(Data {
+            attach: draft.attach,
+            frames,
+        }));
         let receipt = Receipt {
-            bytes: ByteCount(offset),
+            bytes: layout.bytes,
             root: None,
             leaves: Vec::new(),
             sums: all_sums,
         };
-        (object, receipt)
+        (Object { content, bytes }, receipt)
     }
 
     /// What a reader makes of an object.
@@ -135,25 +138,27 @@ impl Codec {
             (Expect::Token, Content::Token(t)) => {
                 Outcome::Meta(Meta::Token(t.clone()), Hash::default())
             }
-            (Expect::Root(want), Content::Root(root, hash)) => match want {
-                Some(want) if want != hash => damaged,
-                _ => Outcome::Meta(Meta::Root(root.clone()), *hash),
-            },
+            (Expect::Root(want), Content::Root(root, hash)) => {
+                if want.is_some_and(|w| w != *hash) || !is_named(root, &get.container, &get.name) {
+                    return damaged;
+                }
+                Outcome::Meta(Meta::Root(root.clone()), *hash)
+            }
             (Expect::Leaf(want), content) => {
-                let at = get.range.as_ref().map_or(0, |r| r.start);
-                match leaf_at(content, at) {
-                    Some((placed, leaf)) if placed.hash == *want => {
+                let range = get.range.clone().unwrap_or(0..object.bytes);
+                match leaf_at(content, range.start) {
+                    Some((placed, leaf))
+                        if placed.hash == *want
+                            && u64::from(placed.len) == range.end - range.start =>
+                    {
                         Outcome::Meta(Meta::Leaf(leaf), placed.hash)
                     }
                     _ => damaged,
                 }
             }
-            (Expect::Frames(expected), Content::Data(data)) => {
-                match self.frames(get, expected, data) {
-                    Some(frames) => Outcome::Frames(frames),
-                    None => damaged,
-                }
-            }
+            (Expect::Frames(expected), Content::Data(data)) => self
+                .frames(get, expected, data)
+                .map_or(damaged, Outcome::Frames),
             _ => damaged,
         }
     }
@@ -165,23 +170,20 @@ impl Codec {
         data: &Data,
     ) -> Option<Vec<FrameGot<Blocks>>> {
         let range = get.range.clone()?;
+        let ObjectName::Data(name) = get.name else {
+            return None;
+        };
         let volume = get.container.id;
         let first = data.frames.iter().position(|f| f.offset == range.start)?;
         let mut got = Vec::new();
         let mut end = range.start;
         for (frame, expect) in data.frames[first..].iter().zip(expected) {
-            let grains: Vec<GrainIndex> = frame.grains.iter().map(|(g, _)| *g).collect();
-            if frame.chunk != expect.chunk
-                || frame.number != expect.frame
-                || grains[..] != expect.grains[..]
-            {
+            let held: Vec<GrainIndex> = frame.grains.iter().map(|(g, _)| *g).collect();
+            if held[..] != expect.grains[..] || frame.offset != end {
                 return None;
             }
-            for ((grain, stamps), sum) in frame.grains.iter().zip(&frame.sums) {
-                if self.summing.piece(self.unit, stamps) != sum.unbind(volume, *grain) {
-                    return None;
-                }
-            }
+            let sum_of = |n: usize| self.summing.piece(self.unit, &frame.grains[n].1);
+            let sums = frame::verify(&frame.header, expect, volume, &name, sum_of).ok()?;
             let stamps: Vec<Stamp> = frame
                 .grains
                 .iter()
@@ -189,12 +191,16 @@ impl Codec {
                 .collect();
             got.push(FrameGot {
                 data: Blocks::from_stamps(self.unit, &stamps),
-                sums: frame.sums.iter().copied().collect(),
+                sums,
             });
             end = frame.offset + frame.bytes;
         }
         (got.len() == expected.len() && end == range.end).then_some(got)
     }
+}
+
+fn is_named(root: &Root, container: &Container, name: &ObjectName) -> bool {
+    root.container == *container && *name == ObjectName::Root(root.name)
 }
 
 fn small(content: Content, bytes: u64) -> (Object, Receipt) {

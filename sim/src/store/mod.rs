@@ -8,16 +8,13 @@ pub mod bytes;
 pub mod codec;
 pub mod swift;
 
-use crate::payload::{Blocks, Stamp, Summing, push_stamps};
-use bytes::Encoded;
-use engine::effect::{
-    Body, Expect, FrameGot, GetRequest, LeafPlaced, Meta, Outcome, Receipt, StoreError,
-    StoreRequest, Token,
-};
+use crate::choice::mix;
+use crate::payload::{Blocks, Stamp, Summing};
+use codec::Codec;
+use engine::effect::{LeafPlaced, Outcome, StoreError, StoreRequest, Token};
 use engine::ids::{AttachId, Container, Hash};
-use engine::object::draft::DataObject;
+use engine::object::frame::HEADER_BYTES;
 use engine::object::names::ObjectName;
-use engine::sum::BoundSum;
 use engine::table::types::{Leaf, Root, Superblock};
 use engine::units::{ByteCount, ChunkIndex, GrainIndex};
 use std::collections::BTreeMap;
@@ -30,6 +27,38 @@ pub struct Object {
     pub content: Content,
     /// Its size in bytes.
     pub bytes: u64,
+}
+
+impl Object {
+    /// Two numbers that stand for its bytes: equal for equal objects.
+    pub fn fingerprint(&self) -> (u64, u64) {
+        let mut h = (self.bytes, 1);
+        let mut add = |v: u64| h = (mix(h.0, v), mix(h.1 ^ 7, v));
+        match &self.content {
+            Content::Root(_, hash) => hash.0.iter().for_each(|b| add(u64::from(*b))),
+            Content::Data(data) => {
+                for frame in &data.frames {
+                    frame.header.chunks(8).for_each(|c| {
+                        add(c.iter().fold(0, |n, b| n << 8 | u64::from(*b)));
+                    });
+                }
+            }
+            Content::Leaves(leaves) => {
+                leaves
+                    .iter()
+                    .flat_map(|(p, _)| p.hash.0)
+                    .for_each(|b| add(u64::from(b)));
+            }
+            Content::Door => add(3),
+            Content::Damaged => add(4),
+            Content::Token(_) | Content::Superblock(_) => {
+                format!("{:?}", self.content)
+                    .bytes()
+                    .for_each(|b| add(u64::from(b)));
+            }
+        }
+        h
+    }
 }
 
 /// What an object holds.
@@ -73,8 +102,8 @@ pub struct Frame {
     pub number: u32,
     /// The grains, each with its blocks.
     pub grains: Vec<(GrainIndex, Vec<Stamp>)>,
-    /// Their sums as stored.
-    pub sums: Vec<BoundSum>,
+    /// Its header as stored.
+    pub header: [u8; HEADER_BYTES],
 }
 
 /// A change of the store, for oracles.
@@ -132,6 +161,30 @@ impl Store {
         self.containers.get(container)?.get(name)
     }
 
+    /// An object became the newest of its name elsewhere, or its deletion did.
+    pub fn mirror(&mut self, container: Container, name: ObjectName, object: Option<Object>) {
+        self.containers.entry(container.clone()).or_default();
+        match object {
+            Some(object) => self.put(&container, name, object),
+            None => self.remove(&container, &name),
+        }
+    }
+
+    fn remove(&mut self, container: &Container, name: &ObjectName) {
+        let bucket = self.containers.get_mut(container);
+        if bucket.is_some_and(|b| b.remove(name).is_some()) {
+            self.gone
+                .entry(container.clone())
+                .or_default()
+                .insert(*name);
+            let container = container.clone();
+            self.changes.push(Change::Deleted {
+                container,
+                name: *name,
+            });
+        }
+    }
+
     /// What changed since the last call.
     pub fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
@@ -177,17 +230,7 @@ impl Store {
                 Outcome::Put(receipt)
             }
             StoreRequest::Delete { container, name } => {
-                let bucket = self.containers.get_mut(container);
-                if bucket.is_some_and(|b| b.remove(name).is_some()) {
-                    self.gone
-                        .entry(container.clone())
-                        .or_default()
-                        .insert(*name);
-                    self.changes.push(Change::Deleted {
-                        container: container.clone(),
-                        name: *name,
-                    });
-                }
+                self.remove(container, name);
                 Outcome::Done
             }
             StoreRequest::List {

@@ -52,6 +52,13 @@ pub struct Putting {
     targets: Vec<usize>,
 }
 
+impl Putting {
+    /// X-Timestamp of the write.
+    pub const fn timestamp(&self) -> u64 {
+        self.timestamp
+    }
+}
+
 /// What a write changed in the whole, for a mirror that knows only the newest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Newest {
