@@ -5,7 +5,8 @@ use crate::disk::{Fate, Local};
 use crate::oracle::Violation;
 use crate::oracle::history::What;
 use crate::payload::{Blocks, Stamp, push_stamps, stamps_of};
-use crate::seat::{Flying, LocalNote, request_name};
+use crate::operator::AGAIN_SESSIONS;
+use crate::seat::{Flying, LocalNote, Role, request_name};
 use crate::workload::Kind;
 use crate::world::{Event, MS, SEC, Transit, US, World};
 use engine::effect::{
@@ -545,6 +546,9 @@ impl World {
         s.gate_open = gate == Gate::Open;
         if s.gate_open {
             self.unpark(seat);
+            if self.seats[seat].role != Role::Reads {
+                self.again_after(seat, 1, AGAIN_SESSIONS);
+            }
         }
     }
 

@@ -23,6 +23,9 @@ pub(crate) const AGAIN_TAKE_OVER: u32 = 2;
 /// Attaches if it is free.
 pub(crate) const AGAIN_ATTACH: u32 = 3;
 
+/// Tells the engine that guests are logged in.
+pub(crate) const AGAIN_SESSIONS: u32 = 4;
+
 impl World {
     fn ask_wish(&mut self, seat: usize, what: Wished1, wish: Wish<Blocks>) -> u64 {
         let id = self.next_wish;
@@ -101,6 +104,9 @@ impl World {
                 }
             }
             AGAIN_LOAD => self.load(seat),
+            AGAIN_SESSIONS => {
+                self.ask_wish(seat, Wished1::Sessions, Wish::Sessions(1));
+            }
             AGAIN_TAKE_OVER | AGAIN_ATTACH => {
                 let s = &mut self.seats[seat];
                 if !s.gate_open
@@ -261,6 +267,7 @@ impl World {
                 | Verdict::Inspected(_)
                 | Verdict::Reading(_)
                 | Verdict::Pinned(_)
+                | Verdict::Sessions
                 | Verdict::NotConfirmed,
                 _,
             ) => {

@@ -78,6 +78,8 @@ pub enum Wished1 {
     Checkpoint,
     /// Cache dropped.
     Evict,
+    /// News of logins.
+    Sessions,
     /// A question.
     Inspect,
     /// A reader of a snapshot.

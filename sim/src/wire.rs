@@ -123,10 +123,6 @@ impl Wire {
             .for_each(|e| e.unheard = true);
     }
 
-    /// Copies of an object that hold its newest content.
-    pub(crate) fn copies(&self, container: &Container, name: &ObjectName) -> usize {
-        self.swift.copies(&format!("/{PREFIX}{container}/{name}"))
-    }
 }
 
 impl World {

@@ -335,6 +335,7 @@ impl<P: Payload> Volume<P> {
         }
         self.own.superseded(old, &root);
         if born {
+            self.serve();
             if let Some(wish) = finish {
                 self.told(wish, Verdict::Born(committed));
             }
