@@ -3,7 +3,11 @@
 //! [`target`] holds what the program describes: the node, its targets and their logical units. [`net`] (feature `net`,
 //! the only tokio here) listens and moves bytes; a program implements [`net::Backend`] once per logical unit.
 
+pub mod chap;
+pub mod keys;
+pub mod serial;
 pub mod target;
+pub mod wire;
 
 #[cfg(feature = "net")]
 pub mod net;
