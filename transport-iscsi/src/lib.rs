@@ -5,6 +5,8 @@
 
 pub mod chap;
 pub mod keys;
+pub mod payload;
+pub mod scsi;
 pub mod serial;
 pub mod target;
 pub mod wire;

@@ -5,8 +5,11 @@
 //!            which takes its place can never be overtaken by an old write.
 //! Not here   what goes over a connection (`session`), sockets (`net`).
 
+use crate::scsi::Sense;
+use crate::scsi::cdb::Access;
+use crate::scsi::reserve::{Denied, Nexus, Reservations};
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use engine::effect::{Gate, GateReason};
 use engine::ids::VolumeId;
 use engine::units::BlockCount;
@@ -90,17 +93,125 @@ impl fmt::Display for AddError {
 
 impl core::error::Error for AddError {}
 
+/// What every command of a unit asks first: a set of facts in one byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct UnitFlags(u8);
+
+impl UnitFlags {
+    /// SWP of the control mode page.
+    pub const SOFTWARE_WRITE_PROTECT: Self = Self(1);
+    /// D_SENSE of the control mode page.
+    pub const DESCRIPTOR_SENSE: Self = Self(2);
+    /// The medium is out.
+    pub const EJECTED: Self = Self(4);
+    /// Somebody holds a reservation: ask [`LogicalUnit::allows`].
+    pub const RESERVED: Self = Self(8);
+
+    /// Whether all of `flag` is in the set.
+    pub const fn contains(self, flag: Self) -> bool {
+        self.0 & flag.0 == flag.0
+    }
+
+    /// Adds.
+    pub const fn insert(&mut self, flag: Self) {
+        self.0 |= flag.0;
+    }
+
+    /// Takes away.
+    pub const fn remove(&mut self, flag: Self) {
+        self.0 &= !flag.0;
+    }
+}
+
 /// A logical unit: its description and what its sessions share.
 #[derive(Debug)]
 pub struct LogicalUnit {
     spec: UnitSpec,
     capacity: AtomicU64,
+    flags: AtomicU8,
+    reservations: Mutex<Reservations>,
+    /// Sessions that prevent the removal of the medium.
+    preventers: Mutex<Vec<u16>>,
 }
 
 impl LogicalUnit {
     fn new(spec: UnitSpec) -> Self {
-        let capacity = AtomicU64::new(spec.capacity.0);
-        Self { spec, capacity }
+        Self {
+            capacity: AtomicU64::new(spec.capacity.0),
+            flags: AtomicU8::new(0),
+            reservations: Mutex::new(Reservations::default()),
+            preventers: Mutex::new(Vec::new()),
+            spec,
+        }
+    }
+
+    /// What holds now.
+    pub fn flags(&self) -> UnitFlags {
+        UnitFlags(self.flags.load(Ordering::Acquire))
+    }
+
+    /// Sets the flags of `mask` to `flags`. Tells whether anything changed.
+    pub(crate) fn set_flags(&self, mask: UnitFlags, flags: UnitFlags) -> bool {
+        let change = |old: u8| Some(old & !mask.0 | flags.0 & mask.0);
+        let old = self
+            .flags
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, change)
+            .unwrap_or_else(|old| old);
+        (old ^ flags.0) & mask.0 != 0
+    }
+
+    fn with_reservations<T>(&self, f: impl FnOnce(&mut Reservations) -> T) -> T {
+        let mut reservations = lock(&self.reservations);
+        let out = f(&mut reservations);
+        let reserved = UnitFlags::RESERVED;
+        let flags = if reservations.is_idle() {
+            UnitFlags::default()
+        } else {
+            reserved
+        };
+        self.set_flags(reserved, flags);
+        out
+    }
+
+    /// Whether reservations let `nexus` run a command of this access.
+    pub(crate) fn allows(&self, nexus: &Nexus, access: Access) -> bool {
+        lock(&self.reservations).allows(nexus, access)
+    }
+
+    pub(crate) fn reserve(&self, nexus: &Nexus) -> Result<(), Denied> {
+        self.with_reservations(|r| r.reserve(nexus))
+    }
+
+    pub(crate) fn release(&self, nexus: &Nexus) {
+        self.with_reservations(|r| r.release(nexus));
+    }
+
+    pub(crate) fn persistent_in(&self, action: u8, allocation: u32) -> Vec<u8> {
+        lock(&self.reservations).report(action, allocation)
+    }
+
+    pub(crate) fn prevent(&self, tsih: u16, prevent: bool) {
+        let mut preventers = lock(&self.preventers);
+        preventers.retain(|p| *p != tsih);
+        if prevent {
+            preventers.push(tsih);
+        }
+    }
+
+    pub(crate) fn is_removal_prevented(&self) -> bool {
+        !lock(&self.preventers).is_empty()
+    }
+
+    /// What a reset ends: RESERVE (6) and PREVENT ALLOW MEDIUM REMOVAL.
+    pub(crate) fn reset(&self) {
+        self.with_reservations(Reservations::reset);
+        lock(&self.preventers).clear();
+    }
+
+    /// What the end of a nexus ends.
+    pub(crate) fn nexus_lost(&self, nexus: &Nexus, tsih: u16) {
+        self.release(nexus);
+        self.prevent(tsih, false);
     }
 
     /// What the program said. The capacity may have changed since.
@@ -127,11 +238,55 @@ pub enum Mail {
     End(EndReason),
     /// A session that stood in the way of this login is gone.
     Departed,
-    /// A unit changed its size.
-    CapacityChanged {
+    /// A UNIT ATTENTION for the next command to a unit.
+    Attention {
+        /// Which.
+        lun: u16,
+        /// What.
+        sense: Sense,
+    },
+    /// Abort the commands of a unit; nobody waits for it.
+    Abort {
         /// Which.
         lun: u16,
     },
+    /// Abort the commands of a unit (of all: `None`), tell the barrier when the last one is answered, and say `sense` next.
+    Clear {
+        /// Which.
+        lun: Option<u16>,
+        /// What the next command hears.
+        sense: Sense,
+        /// Who waits.
+        barrier: Arc<Barrier>,
+    },
+    /// Every command that a [`Mail::Clear`] of ours concerns is answered.
+    Cleared,
+}
+
+/// Rings a mailbox when the last of its holders is gone.
+#[derive(Debug)]
+pub struct Barrier {
+    asker: Arc<Mailbox>,
+}
+
+impl Barrier {
+    pub(crate) const fn new(asker: Arc<Mailbox>) -> Self {
+        Self { asker }
+    }
+}
+
+impl PartialEq for Barrier {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.asker, &other.asker)
+    }
+}
+
+impl Eq for Barrier {}
+
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        self.asker.post(Mail::Cleared);
+    }
 }
 
 /// Why a session ends that did not log out.
@@ -143,6 +298,8 @@ pub enum EndReason {
     GateClosed,
     /// The target was removed.
     Removed,
+    /// TARGET COLD RESET.
+    ColdReset,
 }
 
 /// A connection's letter box. The flag makes the empty case one atomic load.
@@ -243,9 +400,60 @@ impl Target {
         if unit.capacity.swap(capacity.0, Ordering::AcqRel) == capacity.0 {
             return;
         }
-        for session in lock(&self.sessions).iter() {
-            session.mailbox.post(Mail::CapacityChanged { lun });
+        self.attention(lun, None, Sense::CAPACITY_CHANGED);
+    }
+
+    /// Posts a UNIT ATTENTION to every session but one.
+    pub(crate) fn attention(&self, lun: u16, but: Option<u16>, sense: Sense) {
+        let sessions = lock(&self.sessions);
+        let others = sessions.iter().filter(|s| Some(s.tsih) != but);
+        others.for_each(|s| s.mailbox.post(Mail::Attention { lun, sense }));
+    }
+
+    /// Asks every session but one to abort its commands on a unit (on all: `None`). The barrier rings when they are answered.
+    pub(crate) fn clear(&self, lun: Option<u16>, but: u16, sense: Sense, barrier: &Arc<Barrier>) {
+        let sessions = lock(&self.sessions);
+        for session in sessions.iter().filter(|s| s.tsih != but) {
+            let barrier = barrier.clone();
+            session.mailbox.post(Mail::Clear {
+                lun,
+                sense,
+                barrier,
+            });
         }
+    }
+
+    pub(crate) fn persistent_out(
+        &self,
+        lun: u16,
+        nexus: &Nexus,
+        action: u8,
+        scope_type: u8,
+        list: &[u8],
+    ) -> Result<(), Denied> {
+        let Some(unit) = self.units.get(usize::from(lun)) else {
+            return Err(Denied::Check(Sense::LUN_NOT_SUPPORTED));
+        };
+        let told = unit.with_reservations(|r| r.change(nexus, action, scope_type, list))?;
+        let sessions = lock(&self.sessions);
+        let of = |nexus: &Nexus| {
+            let nexus = nexus.clone();
+            sessions
+                .iter()
+                .filter(move |s| s.isid == nexus.isid && *s.initiator == *nexus.initiator)
+        };
+        for nexus in &told.aborted {
+            for session in of(nexus) {
+                // The preempted one hears of it by its attention; nobody waits.
+                session.mailbox.post(Mail::Abort { lun });
+            }
+        }
+        for (nexus, sense) in &told.attentions {
+            for session in of(nexus) {
+                session.mailbox.post(Mail::Attention { lun, sense: *sense });
+            }
+        }
+        Ok(())
     }
 
     /// Number of sessions, those that are ending included.
@@ -253,7 +461,7 @@ impl Target {
         lock(&self.sessions).len()
     }
 
-    fn end_all(&self, reason: EndReason) {
+    pub(crate) fn end_all(&self, reason: EndReason) {
         for session in lock(&self.sessions).iter() {
             session.mailbox.post(Mail::End(reason));
         }
