@@ -123,7 +123,7 @@ fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn from_base64(digits: &[u8]) -> Option<Vec<u8>> {
-    if digits.len() > BINARY_BYTES_MAX.div_ceil(3) * 4 || digits.len() % 4 != 0 {
+    if digits.len() > BINARY_BYTES_MAX.div_ceil(3) * 4 || !digits.len().is_multiple_of(4) {
         return None;
     }
     let pad = digits.iter().rev().take_while(|b| **b == b'=').count();

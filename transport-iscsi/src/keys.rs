@@ -301,7 +301,9 @@ fn boolean(value: &str) -> Option<bool> {
 
 /// A decimal or hexadecimal number. RFC 7143 §6.1, "Text Format".
 fn number(value: &str, min: u32, max: u32) -> Option<u32> {
-    let hex = value.strip_prefix("0x").or(value.strip_prefix("0X"));
+    let hex = value
+        .strip_prefix("0x")
+        .or_else(|| value.strip_prefix("0X"));
     let (digits, radix) = hex.map_or((value, 10), |digits| (digits, 16));
     if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;

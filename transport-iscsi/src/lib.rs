@@ -8,6 +8,7 @@ pub mod keys;
 pub mod payload;
 pub mod scsi;
 pub mod serial;
+pub mod session;
 pub mod target;
 pub mod wire;
 

@@ -260,24 +260,26 @@ pub enum Mail {
         barrier: Arc<Barrier>,
     },
     /// Every command that a [`Mail::Clear`] of ours concerns is answered.
-    Cleared,
+    Cleared(u32),
 }
 
 /// Rings a mailbox when the last of its holders is gone.
 #[derive(Debug)]
 pub struct Barrier {
     asker: Arc<Mailbox>,
+    id: u32,
 }
 
 impl Barrier {
-    pub(crate) const fn new(asker: Arc<Mailbox>) -> Self {
-        Self { asker }
+    /// Posts [`Mail::Cleared`] with `id` to `asker`.
+    pub(crate) const fn new(asker: Arc<Mailbox>, id: u32) -> Self {
+        Self { asker, id }
     }
 }
 
 impl PartialEq for Barrier {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.asker, &other.asker)
+        Arc::ptr_eq(&self.asker, &other.asker) && self.id == other.id
     }
 }
 
@@ -285,7 +287,7 @@ impl Eq for Barrier {}
 
 impl Drop for Barrier {
     fn drop(&mut self) {
-        self.asker.post(Mail::Cleared);
+        self.asker.post(Mail::Cleared(self.id));
     }
 }
 
@@ -338,8 +340,7 @@ impl Mailbox {
 /// A session as others see it.
 #[derive(Debug)]
 struct Registered {
-    initiator: String,
-    isid: [u8; 6],
+    nexus: Nexus,
     tsih: u16,
     mailbox: Arc<Mailbox>,
     /// Logins that wait until this session is gone.
@@ -436,29 +437,37 @@ impl Target {
         };
         let told = unit.with_reservations(|r| r.change(nexus, action, scope_type, list))?;
         let sessions = lock(&self.sessions);
-        let of = |nexus: &Nexus| {
-            let nexus = nexus.clone();
-            sessions
-                .iter()
-                .filter(move |s| s.isid == nexus.isid && *s.initiator == *nexus.initiator)
-        };
-        for nexus in &told.aborted {
-            for session in of(nexus) {
+        for session in sessions.iter() {
+            if told.aborted.contains(&session.nexus) {
                 // The preempted one hears of it by its attention; nobody waits.
                 session.mailbox.post(Mail::Abort { lun });
             }
-        }
-        for (nexus, sense) in &told.attentions {
-            for session in of(nexus) {
+            for (_, sense) in told.attentions.iter().filter(|(n, _)| *n == session.nexus) {
                 session.mailbox.post(Mail::Attention { lun, sense: *sense });
             }
         }
         Ok(())
     }
 
+    /// Whether the list of initiators has this one, or is empty.
+    pub(crate) fn lets_in(&self, initiator: &str) -> bool {
+        let list = &self.spec.initiators;
+        list.is_empty() || list.iter().any(|i| i == initiator)
+    }
+
+    /// Whether a session has this TSIH.
+    pub(crate) fn has_session(&self, tsih: u16) -> bool {
+        lock(&self.sessions).iter().any(|s| s.tsih == tsih)
+    }
+
     /// Number of sessions, those that are ending included.
     pub fn session_count(&self) -> usize {
         lock(&self.sessions).len()
+    }
+
+    /// Ends every session, for a reason that the program gives.
+    pub fn end_sessions(&self, reason: EndReason) {
+        self.end_all(reason);
     }
 
     pub(crate) fn end_all(&self, reason: EndReason) {
@@ -474,21 +483,12 @@ pub const SESSIONS_MAX: usize = 256;
 impl Target {
     /// Registers a session, or tells the one in its place to end (RFC 7143 §6.3.5, "Session Reinstatement, Closure, and
     /// Timeout").
-    pub(crate) fn admit(
-        &self,
-        node: &Node,
-        initiator: &str,
-        isid: [u8; 6],
-        mailbox: &Arc<Mailbox>,
-    ) -> Admission {
+    pub(crate) fn admit(&self, node: &Node, nexus: &Nexus, mailbox: &Arc<Mailbox>) -> Admission {
         if self.gate() != Gate::Open {
             return Admission::Shut;
         }
         let mut sessions = lock(&self.sessions);
-        if let Some(old) = sessions
-            .iter_mut()
-            .find(|s| s.isid == isid && s.initiator == initiator)
-        {
+        if let Some(old) = sessions.iter_mut().find(|s| s.nexus == *nexus) {
             old.waiters.push(mailbox.clone());
             old.mailbox.post(Mail::End(EndReason::Reinstated));
             return Admission::Wait;
@@ -498,14 +498,13 @@ impl Target {
         }
         // 16 bits wrap after 65,535 logins; at most 256 are taken, so a free one is near. 0 is reserved.
         let tsih = loop {
-            let tsih = node.next_tsih.fetch_add(1, Ordering::Relaxed);
-            if tsih != 0 && sessions.iter().all(|s| s.tsih != tsih) {
+            let tsih = node.draw_tsih();
+            if sessions.iter().all(|s| s.tsih != tsih) {
                 break tsih;
             }
         };
         sessions.push(Registered {
-            initiator: initiator.to_owned(),
-            isid,
+            nexus: nexus.clone(),
             tsih,
             mailbox: mailbox.clone(),
             waiters: Vec::new(),
@@ -582,6 +581,14 @@ impl Node {
         *lock(&target.open) = Gate::Closed(GateReason::Detached);
         target.end_all(EndReason::Removed);
         Some(target)
+    }
+
+    /// A TSIH, never 0. It may be in use: 16 bits wrap.
+    pub(crate) fn draw_tsih(&self) -> u16 {
+        match self.next_tsih.fetch_add(1, Ordering::Relaxed) {
+            0 => self.next_tsih.fetch_add(1, Ordering::Relaxed),
+            tsih => tsih,
+        }
     }
 
     /// The target of this name.

@@ -10,10 +10,10 @@ use crate::target::{Doorbell, lock};
 use bytes::Bytes;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll, Waker};
 use engine::ids::Tag;
 use engine::{Command, Reply};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tokio::sync::Notify;
 
 /// One logical unit's other side: the program implements it over a volume.
 ///
@@ -84,7 +84,7 @@ fn connection_of(tag: Tag) -> u32 {
 pub struct Outbox {
     full: AtomicBool,
     replies: Mutex<Vec<(Tag, Reply<Bytes>)>>,
-    rung: Notify,
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Outbox {
@@ -93,24 +93,43 @@ impl Outbox {
         self.ring();
     }
 
-    /// Moves what is there to the end of `into`.
+    /// Moves the replies to the end of `into`. After [`Self::hear`].
     pub(crate) fn drain(&self, into: &mut Vec<(Tag, Reply<Bytes>)>) {
-        if self.full.swap(false, Ordering::AcqRel) {
-            into.append(&mut lock(&self.replies));
+        into.append(&mut lock(&self.replies));
+    }
+
+    /// Ready when there is something; else the task is woken when something comes.
+    pub(crate) fn poll_rung(&self, context: &Context<'_>) -> Poll<()> {
+        if self.full.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        let mut waker = lock(&self.waker);
+        match &*waker {
+            Some(old) if old.will_wake(context.waker()) => {}
+            _ => *waker = Some(context.waker().clone()),
+        }
+        drop(waker);
+        // What came before the waker was there found nobody to wake.
+        if self.full.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     }
 
-    /// Completes when something came since the last wait.
-    pub(crate) fn rung(&self) -> tokio::sync::futures::Notified<'_> {
-        self.rung.notified()
+    /// The bell was heard; what rings from here on rings again.
+    pub(crate) fn hear(&self) -> bool {
+        self.full.swap(false, Ordering::AcqRel)
     }
 }
 
 impl Doorbell for Outbox {
     fn ring(&self) {
         // One wake-up for all that comes before the connection looks.
-        if !self.full.swap(true, Ordering::AcqRel) {
-            self.rung.notify_one();
+        if !self.full.swap(true, Ordering::AcqRel)
+            && let Some(waker) = &*lock(&self.waker)
+        {
+            waker.wake_by_ref();
         }
     }
 }

@@ -284,7 +284,7 @@ impl<P: WirePayload> Job<P> {
     fn whole_blocks(&self, lba: u64, data: &P) -> Result<Extent, Step<P>> {
         let bytes = data.len().0;
         let block = u64::from(self.block_bytes);
-        if bytes % block != 0 {
+        if !bytes.is_multiple_of(block) {
             return Err(short_data());
         }
         if bytes == 0 {
