@@ -64,6 +64,8 @@ pub enum Fault {
     LoseAnswer,
     /// So many bytes of the answer's body go on, then the connection is closed.
     CutAnswer(u64),
+    /// One bit of the request's body is flipped, at this byte.
+    FlipRequest(u64),
     /// One bit of the answer's body is flipped, at this byte.
     FlipAnswer(u64),
     /// This status is answered, with these headers, and nothing goes on.

@@ -227,13 +227,12 @@ fn classify_body(error: &reqwest::Error) -> Broken {
 
 #[cfg(feature = "tls")]
 fn is_tls(error: &reqwest::Error) -> bool {
-    sources(error).any(|e| {
-        let inner = e
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .map(|e| e as &(dyn std::error::Error + 'static));
-        e.is::<rustls::Error>() || inner.is_some_and(|e| e.is::<rustls::Error>())
-    })
+    // An io::Error hides what it wraps from `source`, and may wrap another io::Error.
+    fn is_rustls(error: &(dyn std::error::Error + 'static)) -> bool {
+        let wrapped = error.downcast_ref::<io::Error>().and_then(|e| e.get_ref());
+        error.is::<rustls::Error>() || wrapped.is_some_and(|e| is_rustls(e))
+    }
+    sources(error).any(is_rustls)
 }
 
 #[cfg(not(feature = "tls"))]

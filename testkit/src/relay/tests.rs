@@ -110,6 +110,7 @@ fn each_harm_does_what_it_says() {
     check(Fault::CutRequest(2), "closed", 0, 2);
     check(Fault::LoseAnswer, "closed", 0, 5);
     check(Fault::CutAnswer(2), "200 HE", 200, 5);
+    check(Fault::FlipRequest(1), "200 HULLO", 200, 5);
     check(Fault::FlipAnswer(1), "200 HULLO", 200, 5);
     check(Fault::Answer(503, Vec::new()), "503 ", 503, 5);
     check(Fault::Delay(Duration::from_millis(1)), "200 HELLO", 200, 5);

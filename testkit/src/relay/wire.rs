@@ -152,8 +152,8 @@ fn exchange(
             for (name, value) in headers {
                 text += &format!("{name}: {value}\r\n");
             }
-            client.write_all((text + "\r\n").as_bytes())?;
             shared.update(number, |e| e.status = *status);
+            client.write_all((text + "\r\n").as_bytes())?;
             return Ok(true);
         }
         _ => {}
@@ -174,9 +174,13 @@ fn exchange(
         Some(Fault::StallRequest(at) | Fault::CutRequest(at)) => at,
         _ => u64::MAX,
     };
+    let flip_at = match fault {
+        Some(Fault::FlipRequest(at)) => Some(at),
+        _ => None,
+    };
     // A server that answers before it has read the body closes its end; its answer still counts.
     let mut left = Framing::Length(0);
-    let first = pass(&request, from_client, to_server, stop_at, None, count);
+    let first = pass(&request, from_client, to_server, stop_at, flip_at, count);
     if let Ok(Passed::Stopped) = first {
         if matches!(fault, Some(Fault::CutRequest(_))) {
             return Ok(false);
@@ -203,8 +207,9 @@ fn exchange(
         Some(Fault::StallAnswer) => shared.wait_for_release(number),
         _ => {}
     }
-    client.write_all(&answer.raw)?;
+    // Before it goes: who has seen an answer finds it in the log.
     shared.update(number, |e| e.status = status);
+    client.write_all(&answer.raw)?;
     let has_body = method != "HEAD" && status != 204 && status != 304;
     let body = if has_body {
         answer.framing().unwrap_or(Framing::ToClose)
