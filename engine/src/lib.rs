@@ -17,6 +17,7 @@ extern crate alloc;
 pub mod attach;
 mod cache;
 pub mod codec;
+pub mod collect;
 pub mod command;
 pub mod effect;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -170,7 +170,8 @@ fn race(seed: u64) {
         let busy: Vec<usize> = (0..takers.len())
             .filter(|n| !takers[*n].1.is_empty())
             .collect();
-        if busy.is_empty() {
+        // Requests may take long: time also passes while some are under way.
+        if busy.is_empty() || dice.next_random().is_multiple_of(8) {
             let next = takers
                 .iter()
                 .filter_map(|(machine, _)| machine.poll_timeout())
