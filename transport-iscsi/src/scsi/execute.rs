@@ -4,7 +4,7 @@
 //!            [`Step::Done`]. Most requests are one command of the volume, or none.
 //! Invariant  a job has at most one command under way.
 
-use super::cdb::{Against, Check, Request};
+use super::cdb::{Against, Check, Request, Span};
 use super::mode;
 use super::reserve::{Denied, Nexus};
 use super::sense::{Sense, sense_for, status};
@@ -169,10 +169,7 @@ pub fn check(request: &Request, view: &UnitView<'_>) -> Result<(), Sense> {
         }
         Request::WriteSame { span, .. } => {
             view.within(span.lba, span.count)?;
-            if span.count == 0 {
-                return Err(Sense::INVALID_FIELD_IN_CDB); // WSNZ
-            }
-            limit(span.count, WRITE_SAME_BLOCKS_MAX)
+            limit(to_the_end(span, view).count.0, WRITE_SAME_BLOCKS_MAX)
         }
         Request::Synchronize { span } | Request::Prefetch { span } => {
             view.within(span.lba, span.count).map(|_| ())
@@ -181,6 +178,15 @@ pub fn check(request: &Request, view: &UnitView<'_>) -> Result<(), Sense> {
         Request::LbaStatus { lba, .. } => view.within(*lba, 1).map(|_| ()),
         _ => Ok(()),
     }
+}
+
+/// The blocks of a WRITE SAME: length 0 means all from the first on. SBC-3 §5.44, "WRITE SAME (10) command".
+fn to_the_end(span: &Span, view: &UnitView<'_>) -> Extent {
+    let count = match span.count {
+        0 => view.capacity().0.saturating_sub(span.lba),
+        count => count,
+    };
+    Extent::new(span.lba, count)
 }
 
 impl<P: WirePayload> Job<P> {
@@ -221,7 +227,7 @@ impl<P: WirePayload> Job<P> {
                 job.compare_and_write(Extent::new(span.lba, span.count), &data, fua)
             }
             Request::WriteSame { span, unmap, .. } => {
-                job.write_same(Extent::new(span.lba, span.count), unmap, data)
+                job.write_same(to_the_end(&span, &context.view), unmap, data)
             }
             Request::Unmap { .. } => unmap(&context.view, data.as_slice()),
             Request::Synchronize { .. } => Step::Ask(Command::Flush),
@@ -378,6 +384,9 @@ impl<P: WirePayload> Job<P> {
 
     /// Zeros are stated, not written; with UNMAP their space goes too (LBPRZ). Any other block is written again and again.
     fn write_same(&mut self, at: Extent, unmap: bool, block: P) -> Step<P> {
+        if at.is_empty() {
+            return Step::Done(Outcome::good());
+        }
         let is_zero = block.as_slice().iter().all(|b| *b == 0);
         if is_zero && unmap {
             let mut extents = SmallVec::new();

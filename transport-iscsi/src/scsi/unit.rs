@@ -4,8 +4,8 @@ use super::sense::Sense;
 use crate::target::{LogicalUnit, UnitFlags};
 use engine::units::{BlockCount, Extent, GRAIN_BYTES, Lba, RECORD_BYTES_MAX};
 
-/// Most bytes that one command may move: MAXIMUM TRANSFER LENGTH.
-pub const TRANSFER_BYTES_MAX: u32 = 8 << 20;
+/// Most bytes that one command may move: MAXIMUM TRANSFER LENGTH. A session has at least so many bytes under way.
+pub const TRANSFER_BYTES_MAX: u32 = 32 << 20;
 /// Most blocks of one WRITE SAME: MAXIMUM WRITE SAME LENGTH.
 pub const WRITE_SAME_BLOCKS_MAX: u64 = 1 << 22;
 /// Most descriptors of one UNMAP: what one journal record takes.

@@ -108,7 +108,7 @@ fn block_limits(unit: &UnitView<'_>) -> Vec<u8> {
     let grain = unit.grain_blocks();
     let record = unit.record_blocks_max();
     let mut out = vec![
-        0x01, // WSNZ: WRITE SAME of length 0 is refused
+        0x00, // no WSNZ: WRITE SAME of length 0 means to the end
         COMPARE_BLOCKS_MAX,
     ];
     // 255 blocks of 4 KiB fit a record of 1 MiB.

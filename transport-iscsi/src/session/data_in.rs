@@ -27,19 +27,17 @@ impl<P: WirePayload> Full<P> {
             .and_then(|t| t.units().get(usize::from(unit)))
             .map_or(0, |u| u.spec().block_bytes);
         let needed = task.request.data_out_bytes(block_bytes);
-        let has_outcome = outcome.status == status::GOOD;
+        let is_good = outcome.status == status::GOOD;
         // The place in the window is free before the answer says how many more may come.
         self.retire(io, key);
         let data_bytes = outcome.data.len().0;
         let residual = if reads || needed == 0 {
             Residual::of(expected, data_bytes)
-        } else if has_outcome {
-            Residual::of(expected, needed)
         } else {
-            Residual::None
+            Residual::of(expected, needed)
         };
         let sent = data_bytes.min(if reads { u64::from(expected) } else { 0 });
-        if has_outcome && sent > 0 {
+        if is_good && sent > 0 {
             self.send_data(io, itt, outcome.data.slice(0..sent), residual);
             return;
         }

@@ -286,7 +286,7 @@ impl<P: WirePayload> Full<P> {
         let needed = request.data_out_bytes(view.block_bytes());
         let offered = if writes { u64::from(task.expected) } else { 0 };
         if request.needs_exact_data() && needed != offered {
-            return Err(Outcome::check(Sense::INVALID_FIELD_IN_INFORMATION_UNIT));
+            return Err(Outcome::check(Sense::INVALID_FIELD_IN_CDB));
         }
         task.request = request;
         // Not more than the expected length, which has 32 bits.
