@@ -7,7 +7,7 @@
 //! Shape      503, time-outs and unknown ends of PUTs are no verdict: the same is asked again after [`ASK_AGAIN`].
 //! Invariant  a claim is sent once; whatever else is sent may be sent again with the same bytes.
 
-use super::{Waiting, text};
+use super::Waiting;
 use crate::effect::Token;
 use crate::effect::{Absence, Body, Expect, GetRequest, Meta, Outcome, StoreError, StoreRequest};
 use crate::ids::{AttachId, Container, Generation, Hash};
@@ -151,7 +151,7 @@ impl Desk {
         self.begin();
         self.paused = Some(self.now + ASK_AGAIN);
         self.waiting = Some(Waiting {
-            object: text::of(&name),
+            object: name.to_string(),
             error: StoreError::Absent,
             since,
         });
@@ -222,7 +222,7 @@ impl Desk {
             }),
             Query::List { prefix, after } => StoreRequest::List {
                 container,
-                prefix: (*prefix).to_string(),
+                prefix: String::from(*prefix),
                 after: (!after.is_empty()).then(|| after.clone()),
                 limit: LIST_ROWS,
             },
@@ -295,7 +295,7 @@ impl Desk {
     fn ask_again(&mut self, query: Query, name: ObjectName, error: StoreError) {
         let since = self.waiting.as_ref().map_or(self.now, |w| w.since);
         self.waiting = Some(Waiting {
-            object: text::of(&name),
+            object: name.to_string(),
             error,
             since,
         });

@@ -9,18 +9,26 @@
 //!            So "multiple exists" and, above the last multiple, "ordinal exists" both turn false once: gallop, bisect.
 
 use super::desk::{Desk, RootFound};
-use super::text;
 use super::{Found, Hint};
 use crate::effect::Token;
 use crate::ids::{Generation, Version};
 use crate::object::names::{ObjectName, RootName};
 use crate::table::types::Superblock;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Roots whose ordinal is a multiple of this stay until a later generation is opened.
 pub const ROOT_STRIDE: u64 = 64;
+
+/// The names that begin so are claims.
+const CLAIMS: &str = "claims/";
+
+/// The names that begin so are openeds.
+const OPENED: &str = "opened/";
+
+/// The names that begin so are roots.
+const VERSIONS: &str = "versions/";
 
 /// Openeds asked for at once while stepping down over burnt numbers.
 const STEP_DOWN: u64 = 4;
@@ -55,12 +63,9 @@ pub fn ordinal_of(opened: &Token, root: RootName) -> Option<u64> {
 pub(super) fn highest_claim(desk: &mut Desk, floor: Generation) -> Option<Generation> {
     let mut highest = floor;
     loop {
-        let after = rows_after(text::CLAIMS, highest);
-        let page = desk.list(text::CLAIMS, after)?;
-        let rows = page
-            .rows
-            .iter()
-            .filter_map(|row| text::generation(row, text::CLAIMS));
+        let after = rows_after(CLAIMS, highest);
+        let page = desk.list(CLAIMS, after)?;
+        let rows = page.rows.iter().filter_map(|row| generation(row));
         let last = rows.max().unwrap_or(highest);
         if last <= highest {
             break;
@@ -98,9 +103,9 @@ pub(super) fn highest_opened(
         return Some((Some(token), None));
     }
     let from = floor.0.max(top.0.saturating_sub(ROWS_BELOW));
-    let page = desk.list(text::OPENED, rows_after(text::OPENED, Generation(from)))?;
+    let page = desk.list(OPENED, rows_after(OPENED, Generation(from)))?;
     let rows: Vec<Generation> = (page.rows.iter())
-        .filter_map(|row| text::generation(row, text::OPENED))
+        .filter_map(|row| generation(row))
         .collect();
     let above = rows.iter().copied().find(|g| *g > top);
     let mut at = top.0;
@@ -201,11 +206,11 @@ fn listed(desk: &mut Desk, opened: &Token, known: u64) -> Option<u64> {
     // Rows are in the order of versions; those of strays lie between.
     let mut after = match known {
         0 => before_version(first_version(opened)),
-        k => text::of(&ObjectName::Root(root_name(opened, k))),
+        k => ObjectName::Root(root_name(opened, k)).to_string(),
     };
     loop {
-        let page = desk.list(text::VERSIONS, after)?;
-        let own = (page.rows.iter()).filter_map(|row| ordinal_of(opened, text::root(row)?));
+        let page = desk.list(VERSIONS, after)?;
+        let own = (page.rows.iter()).filter_map(|row| ordinal_of(opened, root(row)?));
         highest = own.max().unwrap_or(0).max(highest);
         match page.rows.last() {
             Some(last) if page.full => after = last.clone(),
@@ -323,6 +328,22 @@ fn before_version(first: Version) -> String {
     match first.0.checked_sub(1) {
         None => String::new(),
         // `/` is the character after `.`, which follows a root's version.
-        Some(before) => alloc::format!("{}{before:08x}/", text::VERSIONS),
+        Some(before) => alloc::format!("{}{before:08x}/", VERSIONS),
+    }
+}
+
+/// The generation of a row `claims/<g>` or `opened/<g>`.
+fn generation(row: &str) -> Option<Generation> {
+    match ObjectName::parse(row)? {
+        ObjectName::Claim(g) | ObjectName::Opened(g) => Some(g),
+        _ => None,
+    }
+}
+
+/// The name of a row `versions/<v>.<g>-<nonce>`.
+fn root(row: &str) -> Option<RootName> {
+    match ObjectName::parse(row)? {
+        ObjectName::Root(name) => Some(name),
+        _ => None,
     }
 }

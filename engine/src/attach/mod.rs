@@ -22,7 +22,6 @@ mod judge;
 mod look;
 #[cfg(test)]
 mod tests;
-mod text;
 
 pub use desk::RootFound;
 pub use face::{
@@ -39,6 +38,7 @@ use crate::object::names::ObjectName;
 use crate::table::types::Superblock;
 use crate::time::{Duration, Instant, WallTime};
 use alloc::boxed::Box;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use desk::Desk;
@@ -350,7 +350,7 @@ impl Attach {
             },
             None if self.lost > 0 => Refusal::LostRace,
             None => Refusal::Store {
-                object: text::of(&ObjectName::Volume),
+                object: ObjectName::Volume.to_string(),
                 error: StoreError::Unavailable,
             },
         };
@@ -417,7 +417,7 @@ const fn wall(life: &Life, now: Instant) -> WallTime {
 }
 
 fn refusal(name: ObjectName, error: StoreError) -> Refusal {
-    let object = text::of(&name);
+    let object = name.to_string();
     match error {
         StoreError::TooNew => Refusal::FormatTooNew { object },
         error => Refusal::Store { object, error },

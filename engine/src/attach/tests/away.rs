@@ -134,7 +134,7 @@ fn a_row_beyond_the_end_counts_as_there() {
     // A root: a GET must bring it.
     let mut world = volume(RootKind::Detached);
     let late = root_of(3, OLD);
-    world.ghost_rows.push(text::of(&ObjectName::Root(late)));
+    world.ghost_rows.push(ObjectName::Root(late).to_string());
     world.plan(
         "get root 3.1",
         &[

@@ -23,7 +23,7 @@ fn a_base_whose_parent_has_other_bytes_is_damage() {
         root.parent = Some((root_of(1, OLD), Hash([9; 16])));
     });
     let end = world.run(&mut attach(How::default()));
-    let object = text::of(&ObjectName::Root(root_of(1, OLD)));
+    let object = ObjectName::Root(root_of(1, OLD)).to_string();
     let error = StoreError::Damaged;
     assert_eq!(end, End::Refused(Refusal::Store { object, error }));
 }

@@ -224,7 +224,7 @@ impl World {
             }
             StoreRequest::List { prefix, after, .. } => {
                 let seen = self.objects.keys().filter(|_| !self.blind);
-                let mut rows: Vec<String> = (seen.map(text::of))
+                let mut rows: Vec<String> = (seen.map(ToString::to_string))
                     .chain(self.ghost_rows.iter().cloned())
                     .filter(|row| row.starts_with(&prefix))
                     .filter(|row| after.as_ref().is_none_or(|after| row > after))
@@ -344,7 +344,7 @@ fn line_of(request: &StoreRequest<NoBytes>) -> String {
         ObjectName::Claim(g) => format!("claim {}", g.0),
         ObjectName::Door(g) => format!("door {}", g.0),
         ObjectName::Opened(g) => format!("opened {}", g.0),
-        name => text::of(name),
+        name => name.to_string(),
     };
     match request {
         StoreRequest::Get(get) => {
