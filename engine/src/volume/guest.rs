@@ -46,8 +46,8 @@ pub(super) struct Caw<P> {
     pub(super) expect: P,
     pub(super) records: VecDeque<(RecordBody, Parts<P>)>,
     pub(super) fua: bool,
-    /// The compare begins when everything accepted before is applied.
-    pub(super) after: Seq,
+    /// The compare begins when everything up to here is applied; known once no overlapping write waits for room before it.
+    pub(super) after: Option<Seq>,
     pub(super) began: bool,
 }
 
@@ -204,7 +204,6 @@ impl<P: Payload> Volume<P> {
                 let records = self.write_records(at, data, &sums);
                 let caw = self.guest.next_caw;
                 self.guest.next_caw += 1;
-                let after = self.journal.assigned();
                 self.guest.caws.insert(
                     caw,
                     Caw {
@@ -213,7 +212,7 @@ impl<P: Payload> Volume<P> {
                         expect,
                         records,
                         fua,
-                        after,
+                        after: None,
                         began: false,
                     },
                 );
@@ -391,6 +390,7 @@ impl<P: Payload> Volume<P> {
                 self.guest.caws.remove(&caw);
                 self.unlocked();
             }
+            self.caw_step();
         }
     }
 
@@ -480,6 +480,7 @@ impl<P: Payload> Volume<P> {
                 }
             }
             RecordBody::Attribute { key, value } => {
+                self.own.log_attribute(seq, &key, &value);
                 match value {
                     Some(value) => self.attributes.insert(key, value),
                     None => self.attributes.remove(&key),
@@ -594,7 +595,8 @@ impl<P: Payload> Volume<P> {
                 self.guest.caws.remove(&caw);
             }
             self.answer(tag, Reply::Failed(Failure::Aborted));
-            return self.unlocked();
+            self.unlocked();
+            return self.caw_step();
         }
         if let Some(caw) = self
             .guest
@@ -654,6 +656,24 @@ impl<P: Payload> Volume<P> {
         if !locks.is_empty() {
             self.unlocked();
         }
+        self.caw_step();
+    }
+
+    /// The volume is being given up: what has no seq yet is refused, what has one is answered first.
+    pub(super) fn guest_leave(&mut self) {
+        let mut tags: BTreeSet<Tag> = BTreeSet::new();
+        tags.extend(self.guest.parked.drain(..).map(|(tag, _)| tag));
+        tags.extend(self.guest.behind.drain(..).map(|(tag, _)| tag));
+        tags.extend(self.guest.held.drain(..).map(|writing| writing.tag));
+        tags.extend(
+            core::mem::take(&mut self.guest.caws)
+                .into_values()
+                .map(|caw| caw.tag),
+        );
+        tags.extend(self.guest.stored.drain(..).map(|(_, tag)| tag));
+        tags.extend(self.reads_drain());
+        tags.into_iter()
+            .for_each(|tag| self.answer(tag, Reply::Failed(Failure::Fenced)));
     }
 
     /// Ends everything that guests wait for, as `failure`.
@@ -689,16 +709,26 @@ impl<P: Payload> Volume<P> {
     }
 
     pub(super) fn caws_ready(&mut self) -> Vec<(u64, Extent)> {
-        let written = self.journal.written();
-        self.guest
-            .caws
-            .iter_mut()
-            .filter(|(_, caw)| !caw.began && caw.after <= written)
-            .map(|(id, caw)| {
+        let (written, assigned) = (self.journal.written(), self.journal.assigned());
+        let held = &self.guest.held;
+        let mut ready = Vec::new();
+        for (id, caw) in &mut self.guest.caws {
+            if caw.began {
+                continue;
+            }
+            let overlaps = |writing: &Writing<P>| {
+                let mut extents = writing.records.iter().flat_map(|(body, _)| body.extents());
+                extents.any(|extent| extent.intersect(caw.at).is_some())
+            };
+            if caw.after.is_none() && !held.iter().any(overlaps) {
+                caw.after = Some(assigned);
+            }
+            if caw.after.is_some_and(|after| after <= written) {
                 caw.began = true;
-                (*id, caw.at)
-            })
-            .collect()
+                ready.push((*id, caw.at));
+            }
+        }
+        ready
     }
 }
 

@@ -13,7 +13,6 @@ use crate::effect::{
 };
 use crate::ids::{AttachId, FileId, Generation, Hash, Seq, Version, WishId};
 use crate::journal::note::{self, Intent, Note};
-use crate::journal::record::RecordBody;
 use crate::layers::stack::Attributes;
 use crate::limits::{Life, Limits};
 use crate::object::names::{ObjectName, RootName};
@@ -132,6 +131,7 @@ pub(crate) struct Own<P> {
     superseded: Vec<Hash>,
     taken_over: Option<Box<Opened>>,
     detach_wish: Option<WishId>,
+    intent_noted: bool,
     set_aside: bool,
 }
 
@@ -167,6 +167,7 @@ impl<P> Own<P> {
             superseded: Vec::new(),
             taken_over: None,
             detach_wish: None,
+            intent_noted: false,
             set_aside: false,
         }
     }
@@ -253,10 +254,8 @@ impl<P> Own<P> {
     }
 
     /// A journalled change of an attribute that no known root has yet.
-    pub(super) fn log_attribute(&mut self, seq: Seq, body: &RecordBody) {
-        if let RecordBody::Attribute { key, value } = body {
-            self.attribute_log.push((seq, key.clone(), value.clone()));
-        }
+    pub(super) fn log_attribute(&mut self, seq: Seq, key: &str, value: &Option<Vec<u8>>) {
+        self.attribute_log.push((seq, key.into(), value.clone()));
     }
 
     pub(crate) fn attributes_stored(&mut self, cut: Seq) {
@@ -312,6 +311,7 @@ impl<P> Own<P> {
         self.taken_over = None;
         if root.kind == crate::table::types::RootKind::Detached {
             self.phase = Phase::Detached;
+            self.intent_noted = false;
             self.attach = None;
         }
     }
@@ -460,7 +460,7 @@ impl<P: Payload> Volume<P> {
             self.wish(id, wish);
             return true;
         }
-        self.attach_poll() | self.inspect_poll()
+        self.attach_poll() | self.inspect_poll() | self.detach_step()
     }
 
     fn snapshot(&mut self, id: WishId, name: Option<String>, key: crate::ids::WishKey) {
@@ -513,14 +513,25 @@ impl<P: Payload> Volume<P> {
         self.own.phase = Phase::Detaching;
         self.own.detach_wish = Some(id);
         self.set_gate(Gate::Closed(GateReason::Detached));
-        self.guest_retry();
-        let version = self
-            .present
-            .root()
-            .map_or(Version(0), |root| Version(root.name.version.0 + 1));
+        self.guest_leave();
+    }
+
+    /// Once every command that was in flight is answered, nothing more will be: the intent is noted.
+    fn detach_step(&mut self) -> bool {
+        if self.own.phase != Phase::Detaching
+            || self.own.intent_noted
+            || self.guest.under_way() > 0
+            || self.reads.len() > 0
+        {
+            return false;
+        }
+        self.own.intent_noted = true;
+        let root = self.present.root();
+        let version = root.map_or(Version(0), |root| Version(root.name.version.0 + 1));
         self.note(After::Intent, |note| {
-            note.intent = Some(Intent::Detach(version))
+            note.intent = Some(Intent::Detach(version));
         });
+        true
     }
 
     fn sessions(&mut self, id: WishId, count: u32) {

@@ -46,6 +46,8 @@ pub(crate) struct Recovery {
     scans: Vec<(FileId, Scanned)>,
     root_asked: bool,
     syncs: usize,
+    /// Files of another size than the journal's.
+    short: Vec<FileId>,
     end: Seq,
     records: u64,
     dead: Vec<DeadLap>,
@@ -133,6 +135,13 @@ impl<P: Payload> Volume<P> {
         self.cache.set_frame_grains(note.geometry.frame_grains);
         self.cache.resume(slots);
         self.notes.note = Some((*note).clone());
+        // A file that a crash left short is never written to: it goes once nothing in it is needed.
+        let whole = self.limits.file_bytes;
+        self.recovery.short = files
+            .iter()
+            .filter(|f| f.bytes != whole)
+            .map(|f| f.file)
+            .collect();
         self.recovery.to_scan = files.iter().map(|f| f.file).collect();
         self.recover_scan();
     }
@@ -171,7 +180,16 @@ impl<P: Payload> Volume<P> {
         let floor = note.committed.map_or(Seq(0), |committed| committed.cut);
         let mut scans = core::mem::take(&mut self.recovery.scans);
         scans.sort_by_key(|(file, _)| *file);
-        let history = replay::replay(&note, floor, scans);
+        let mut history = replay::replay(&note, floor, scans);
+        let short = core::mem::take(&mut self.recovery.short);
+        history.resumed.free.retain(|file| {
+            let keep = !short.contains(file);
+            if !keep {
+                self.out
+                    .disk(Pending::Nothing, DiskRequest::RemoveFile(*file));
+            }
+            keep
+        });
         self.recovery.end = history.resumed.end;
         self.recovery.records = history.records.len() as u64;
         self.recovery.dead = history.dead;
@@ -199,7 +217,6 @@ impl<P: Payload> Volume<P> {
             }
             let extents = record.body.extents();
             let body = record.body.clone();
-            self.own.log_attribute(record.seq, &body);
             self.apply(record.seq, body, record.place);
             self.lose_pieces(&record.body, record.seq, &record.bad_pieces);
             // The record's own damage is told by its pieces.
