@@ -206,6 +206,9 @@ pub(crate) struct Journal<P> {
     /// The laps of files that hold nothing needed, for the end-of-history note.
     attach: AttachId,
     assigned: Seq,
+    /// Written in order, and told or about to be.
+    ordered: Seq,
+    /// Written and told: the volume has mapped it.
     written: Seq,
     durable: Seq,
     stored: Seq,
@@ -242,6 +245,7 @@ impl<P: Payload> Journal<P> {
             lap: Lap(0),
             attach: AttachId::default(),
             assigned: Seq(0),
+            ordered: Seq(0),
             written: Seq(0),
             durable: Seq(0),
             stored: Seq(0),
@@ -276,6 +280,7 @@ impl<P: Payload> Journal<P> {
             self.ready.insert(file);
         }
         self.assigned = found.end;
+        self.ordered = found.end;
         self.written = found.end;
         self.durable = found.end;
         self.wanted = found.end;
@@ -325,6 +330,7 @@ impl<P: Payload> Journal<P> {
                 "nothing is accepted before the base is known"
             );
             self.assigned = seq;
+            self.ordered = seq;
             self.written = seq;
             self.durable = seq;
             self.wanted = seq;
@@ -364,7 +370,11 @@ impl<P: Payload> Journal<P> {
 
     /// The next thing that the volume must know.
     pub(crate) fn poll(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front()?;
+        if let Event::Applied { seq, .. } | Event::Voided { seq } = &event {
+            self.written = *seq;
+        }
+        Some(event)
     }
 
     /// Whether a guest's record with so many bytes of data has a place now.
@@ -646,8 +656,8 @@ impl<P: Payload> Journal<P> {
                 return;
             };
             let Some(place) = flight.place else { return };
-            debug_assert_eq!(flight.seq.0, self.written.0 + 1, "applied in seq order");
-            self.written = flight.seq;
+            debug_assert_eq!(flight.seq.0, self.ordered.0 + 1, "applied in seq order");
+            self.ordered = flight.seq;
             if let Some(file) = self.files.get_mut(&place.file) {
                 file.applied = file.applied.max(flight.seq);
             }
@@ -672,7 +682,7 @@ impl<P: Payload> Journal<P> {
         }
         // Half the bound orders a sync, so that the bound itself is seldom met.
         if self.kept_bytes * 2 >= self.kept_max || self.held_bytes() >= self.kept_max {
-            self.wanted = self.written;
+            self.wanted = self.ordered;
         }
         self.pump_sync(out);
     }
