@@ -7,10 +7,13 @@
 //!                                └──► transport-iscsi
 //! ```
 
+pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod driver;
+pub mod front;
 pub mod host;
 pub mod image;
 pub mod quantity;

@@ -14,6 +14,7 @@
 use super::files;
 use engine::ids::{Container, StateDirId};
 use engine::journal::record::JournalKey;
+use engine::table::types::VolumeKind;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
@@ -93,6 +94,39 @@ struct Row {
     volume: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unborn: bool,
+    #[serde(default, rename = "type")]
+    kind: Kind,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    initiators: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, Default)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    #[default]
+    Disk,
+    ReadOnly,
+    Removable,
+}
+
+impl From<VolumeKind> for Kind {
+    fn from(kind: VolumeKind) -> Self {
+        match kind {
+            VolumeKind::Disk => Self::Disk,
+            VolumeKind::ReadOnly => Self::ReadOnly,
+            VolumeKind::Removable => Self::Removable,
+        }
+    }
+}
+
+impl From<Kind> for VolumeKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Disk => Self::Disk,
+            Kind::ReadOnly => Self::ReadOnly,
+            Kind::Removable => Self::Removable,
+        }
+    }
 }
 
 /// A volume of the list.
@@ -102,6 +136,10 @@ pub struct Listed {
     pub container: Container,
     /// Its birth has not ended: not served, and not shown as a volume.
     pub unborn: bool,
+    /// What kind of unit it is.
+    pub kind: VolumeKind,
+    /// Initiators that may log in; empty: any.
+    pub initiators: Vec<String>,
 }
 
 /// A CHAP identity as kept in `secrets/`.
@@ -227,15 +265,34 @@ impl StateDir {
         self.lock().clone()
     }
 
-    /// Adds a volume, or says that it is born now. Durable when done.
+    /// What the list says of a volume.
+    pub fn listed(&self, container: &Container) -> Option<Listed> {
+        let list = self.lock();
+        list.iter().find(|l| l.container == *container).cloned()
+    }
+
+    /// Changes what the list says of a volume; one that is not there is added as a born disk first. Durable when done.
     ///
     /// # Errors
     ///
     /// The list cannot be written.
-    pub fn add(&self, listed: Listed) -> Result<(), StateError> {
+    pub fn update(
+        &self,
+        container: &Container,
+        change: impl FnOnce(&mut Listed),
+    ) -> Result<(), StateError> {
         self.change(|list| {
-            list.retain(|l| l.container != listed.container);
-            list.push(listed);
+            if !list.iter().any(|l| l.container == *container) {
+                list.push(Listed {
+                    container: container.clone(),
+                    unborn: false,
+                    kind: VolumeKind::Disk,
+                    initiators: Vec::new(),
+                });
+            }
+            if let Some(listed) = list.iter_mut().find(|l| l.container == *container) {
+                change(listed);
+            }
         })
     }
 
@@ -255,6 +312,8 @@ impl StateDir {
         let rows = next.iter().map(|l| Row {
             volume: l.container.to_string(),
             unborn: l.unborn,
+            kind: l.kind.into(),
+            initiators: l.initiators.clone(),
         });
         let catalogue = Catalogue {
             format: FORMAT,
@@ -398,6 +457,8 @@ fn catalogue(path: &Path) -> Result<Vec<Listed>, StateError> {
             container: Container::parse(&row.volume)
                 .ok_or_else(|| invalid(path, format!("{} is no volume", row.volume)))?,
             unborn: row.unborn,
+            kind: row.kind.into(),
+            initiators: row.initiators.clone(),
         })
     };
     found.volumes.iter().map(listed).collect()
@@ -424,11 +485,8 @@ mod tests {
     use super::*;
     use engine::ids::VolumeId;
 
-    fn listed(name: &str, unborn: bool) -> Listed {
-        Listed {
-            container: Container::new(name, VolumeId([5; 16])),
-            unborn,
-        }
+    fn container(name: &str) -> Container {
+        Container::new(name, VolumeId([5; 16]))
     }
 
     #[test]
@@ -437,15 +495,24 @@ mod tests {
         let path = dir.path().join("state");
         let first = StateDir::open(&path).unwrap();
         let id = first.id();
-        first.add(listed("b", true)).unwrap();
-        first.add(listed("a", false)).unwrap();
-        first.add(listed("c", false)).unwrap();
-        first.remove(&listed("a", false).container).unwrap();
-        first.add(listed("b", false)).unwrap();
+        first.update(&container("b"), |l| l.unborn = true).unwrap();
+        first.update(&container("a"), |_| {}).unwrap();
+        let set = |l: &mut Listed| {
+            l.kind = VolumeKind::Removable;
+            l.initiators = vec!["iqn.2001-04.com.example:one".into()];
+        };
+        first.update(&container("c"), set).unwrap();
+        first.remove(&container("a")).unwrap();
+        let before = first.volumes();
         drop(first);
         let again = StateDir::open(&path).unwrap();
         assert_eq!(again.id(), id);
-        assert_eq!(again.volumes(), [listed("c", false), listed("b", false)]);
+        assert_eq!(again.volumes(), before);
+        let names: Vec<&str> = before.iter().map(|l| &*l.container.name).collect();
+        assert_eq!(names, ["b", "c"]);
+        again.update(&container("b"), |l| l.unborn = false).unwrap();
+        assert!(!again.listed(&container("b")).unwrap().unborn);
+        assert_eq!(again.listed(&container("c")), Some(before[1].clone()));
     }
 
     #[test]
@@ -456,7 +523,7 @@ mod tests {
         assert!(inside.starts_with("dir:/") && inside.ends_with("/store"));
         state.bind_store(Some("swift:a-")).unwrap();
         state.bind_store(Some("swift:b-")).unwrap();
-        state.add(listed("a", false)).unwrap();
+        state.update(&container("a"), |_| {}).unwrap();
         assert_eq!(state.bind_store(None).unwrap(), "swift:b-");
         assert!(matches!(
             state.bind_store(Some("swift:a-")),
@@ -484,7 +551,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let state = StateDir::open(&path).unwrap();
-        let container = listed("a", false).container;
+        let container = container("a");
         let secret = Secret {
             user: "guest".into(),
             secret: "swordfish-and-chips".into(),

@@ -46,15 +46,8 @@ impl Guest {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff;
         let tag = Tag(FIRST_TAG | number);
         self.0.lock().insert(tag, tx);
-        let guest = self.clone();
-        let deliver = Arc::clone(&volume.0.world.deliver);
-        volume.submit(tag, command, &mut |tag, reply| {
-            if Self::owns(tag) {
-                guest.deliver(tag, reply);
-            } else {
-                deliver(tag, reply);
-            }
-        });
+        let mut deliver = volume.0.deliver();
+        volume.submit(tag, command, &mut deliver);
         // A volume that stopped answers nothing.
         rx.await.unwrap_or(Reply::Busy)
     }

@@ -28,6 +28,7 @@ use bytes::Bytes;
 use engine::effect::Gate;
 use engine::ids::{Container, EffectId, Tag, WishId};
 use engine::time::Instant;
+use engine::units::Geometry;
 use engine::{Command, Effect, Life, Limits, Outcome, Reply, Status, Verdict, Volume, Wish};
 use smallvec::SmallVec;
 use std::cell::Cell;
@@ -70,6 +71,8 @@ struct Inner {
     disk: Disk,
     world: World,
     gate: watch::Sender<Gate>,
+    /// The shape, once the engine knows it.
+    shape: watch::Sender<Option<Geometry>>,
     timer: Arc<Notify>,
 }
 
@@ -137,6 +140,7 @@ impl Driver {
             disk,
             world,
             gate: watch::Sender::new(closed),
+            shape: watch::Sender::new(None),
             timer: Arc::new(Notify::new()),
         });
         timer::start(&inner);
@@ -150,29 +154,31 @@ impl Driver {
         &self.0.container
     }
 
-    /// Takes a guest's command. `reply` gets every reply that is ready before this returns, of this or another command;
-    /// later ones go through [`World::deliver`].
+    /// Takes a guest's command. `reply` gets every reply to guests that is ready before this returns, of this or another
+    /// command; later ones go through [`World::deliver`].
     pub fn submit(
         &self,
         tag: Tag,
         command: Command<Bytes>,
         reply: &mut dyn FnMut(Tag, Reply<Bytes>),
     ) {
-        let taken = self
-            .0
-            .fact(reply, |engine, now| engine.handle_guest(now, tag, command));
+        let mut sort = self.0.sort(reply);
+        let taken = self.0.fact(&mut sort, |engine, now| {
+            engine.handle_guest(now, tag, command)
+        });
         if taken.is_err() {
-            reply(tag, Reply::Busy);
+            sort(tag, Reply::Busy);
         }
     }
 
     /// Takes a command back. Its reply still comes, once no effect of it can follow.
     pub fn abort(&self, tag: Tag, reply: &mut dyn FnMut(Tag, Reply<Bytes>)) {
+        let mut sort = self.0.sort(reply);
         let taken = self
             .0
-            .fact(reply, |engine, now| engine.handle_abort(now, tag));
+            .fact(&mut sort, |engine, now| engine.handle_abort(now, tag));
         if taken.is_err() {
-            reply(tag, Reply::Busy);
+            sort(tag, Reply::Busy);
         }
     }
 
@@ -210,6 +216,19 @@ impl Driver {
     /// Whether guests are let in, and news of it.
     pub fn gate(&self) -> watch::Receiver<Gate> {
         self.0.gate.subscribe()
+    }
+
+    /// The shape, as soon as the engine knows it.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] when the engine stopped before.
+    pub async fn geometry(&self) -> Result<Geometry, Stopped> {
+        let mut news = self.0.shape.subscribe();
+        // Asked once here, so that what was known before is seen.
+        self.0.look_at_shape()?;
+        let known = news.wait_for(Option::is_some).await.map_err(|_| Stopped)?;
+        (*known).ok_or(Stopped)
     }
 
     /// The state for people.
@@ -254,6 +273,20 @@ impl Inner {
         let _ = self.fact(&mut deliver, fact);
     }
 
+    /// Replies to the program's own commands go to it, also from a connection's thread.
+    fn sort<'a>(
+        &'a self,
+        reply: &'a mut dyn FnMut(Tag, Reply<Bytes>),
+    ) -> impl FnMut(Tag, Reply<Bytes>) + 'a {
+        move |tag, answer| {
+            if Guest::owns(tag) {
+                (self.world.deliver)(tag, answer);
+            } else {
+                reply(tag, answer);
+            }
+        }
+    }
+
     fn deliver(&self) -> impl FnMut(Tag, Reply<Bytes>) + use<> {
         let deliver = Arc::clone(&self.world.deliver);
         move |tag, reply| deliver(tag, reply)
@@ -273,6 +306,9 @@ impl Inner {
             let now = self.world.clock.now();
             fact(&mut core.engine, now);
             core.drain(work, &mut replies);
+            if self.shape.receiver_count() > 0 {
+                self.tell_shape(&core);
+            }
             core.rearm()
         };
         if wake {
@@ -282,6 +318,20 @@ impl Inner {
         replies
             .into_iter()
             .for_each(|(tag, answer)| reply(tag, answer));
+        Ok(())
+    }
+
+    fn tell_shape(&self, core: &Core) {
+        let shape = core.engine.status().geometry;
+        self.shape.send_if_modified(|known| {
+            let news = *known != shape;
+            *known = shape;
+            news
+        });
+    }
+
+    fn look_at_shape(&self) -> Result<(), Stopped> {
+        self.tell_shape(&*self.core.lock().map_err(|_| Stopped)?);
         Ok(())
     }
 

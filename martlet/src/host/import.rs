@@ -58,6 +58,7 @@ pub async fn bear(
     let geometry = spec.geometry;
     // Listed first: whoever finds the container in the store later knows whose it is.
     host.enlist(container, true)?;
+    host.set_kind(container, spec.kind)?;
     let driver = host.start(container)?;
     let born = match begin(host, &driver, spec).await {
         Ok(()) => fill(host, &driver, geometry, load, listener).await,

@@ -37,6 +37,7 @@ pub async fn clone(
     };
     let spec = spec(&superblock, &root, snapshot)?;
     host.enlist(child, true)?;
+    host.set_kind(child, spec.kind)?;
     let driver = host.start(child)?;
     let born = bear(host, &driver, spec, parent, snapshot).await;
     match born {

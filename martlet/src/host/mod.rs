@@ -5,28 +5,33 @@
 
 mod catalogue;
 mod export;
+mod front;
 mod import;
 mod lineage;
 mod verdict;
 
 pub use catalogue::{Held, Known, Place};
 pub use export::{ExportFormat, export};
+pub use front::{Front, Offer};
+pub(crate) use import::image_report;
 pub use import::{Load, bear};
 pub use lineage::clone;
+pub(crate) use verdict::unexpected;
 pub use verdict::{disk_report, refusal, state_report, store_report};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::disk::state::{Listed, StateDir};
+use crate::disk::state::StateDir;
 use crate::disk::{Disk, Folder};
 use crate::driver::{Deliver, Driver, Guest, Pool, World};
 use crate::report::{Exit, Report, Result};
 use crate::store::Store;
 use bytes::Bytes;
 use engine::ids::{Container, VolumeId};
+use engine::table::types::VolumeKind;
 use engine::{Command, Life, Reply, Verdict, Wish};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Threads for the local disk: syncs of several volumes and cold reads overlap, and a scan keeps no sync waiting.
 const FILE_THREADS: usize = 8;
@@ -54,6 +59,7 @@ pub struct Host {
     guest: Guest,
     name: String,
     volumes: Mutex<BTreeMap<Container, Driver>>,
+    front: OnceLock<Arc<dyn Front>>,
 }
 
 impl Host {
@@ -92,6 +98,7 @@ impl Host {
             guest,
             name: host_name(),
             volumes: Mutex::default(),
+            front: OnceLock::new(),
         })
     }
 
@@ -118,6 +125,11 @@ impl Host {
     /// The volumes that run in this process.
     pub fn running(&self) -> Vec<Driver> {
         self.lock().values().cloned().collect()
+    }
+
+    /// The volume if it runs in this process.
+    pub fn running_one(&self, container: &Container) -> Option<Driver> {
+        self.lock().get(container).cloned()
     }
 
     // Every change of the map is whole.
@@ -259,10 +271,18 @@ impl Host {
     /// The list cannot be written.
     pub fn enlist(&self, container: &Container, unborn: bool) -> Result<()> {
         self.state
-            .add(Listed {
-                container: container.clone(),
-                unborn,
-            })
+            .update(container, |listed| listed.unborn = unborn)
+            .map_err(|e| state_report(&e))
+    }
+
+    /// Remembers what kind of unit a listed volume is.
+    ///
+    /// # Errors
+    ///
+    /// The list cannot be written.
+    pub fn set_kind(&self, container: &Container, kind: VolumeKind) -> Result<()> {
+        self.state
+            .update(container, |listed| listed.kind = kind)
             .map_err(|e| state_report(&e))
     }
 }

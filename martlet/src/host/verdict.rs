@@ -219,7 +219,7 @@ pub fn state_report(error: &StateError) -> Report {
 }
 
 /// A verdict that does not belong to the wish.
-pub(super) fn unexpected(container: &Container, verdict: &Verdict) -> Report {
+pub(crate) fn unexpected(container: &Container, verdict: &Verdict) -> Report {
     Report::new(
         Exit::Unexpected,
         "VERDICT",

@@ -1,0 +1,297 @@
+//! `martlet up` and `martlet serve`: the daemon.
+
+use super::volume::{open_image, spooled};
+use super::{Asked, Common, Request, answer, progress, volume};
+use crate::admin;
+use crate::front::IscsiFront;
+use crate::host::{Host, Load, image_report};
+use crate::image;
+use crate::report::{Exit, Report, Result};
+use clap::Args;
+use engine::{Verdict, Wish};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Size of the volume that `up` makes when no image is named.
+const DEMO_BYTES: u64 = 1 << 30;
+
+/// `up [IMAGE]`.
+#[derive(Args, Debug, Clone, Serialize, Deserialize)]
+pub struct Up {
+    /// A raw or qcow2 image. Without one: an empty volume named demo
+    pub image: Option<String>,
+    /// The volume's name. Default: the image's file name
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+}
+
+/// `serve`.
+#[derive(Args, Debug, Clone)]
+pub struct Serve {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Publish what is only here before the stop
+    #[arg(long)]
+    pub publish_on_stop: bool,
+}
+
+impl Up {
+    pub(super) fn open_file(&self) -> Result<Option<File>> {
+        self.image.as_deref().map(open_image).transpose()
+    }
+
+    fn volume_name(&self) -> Result<String> {
+        let name = match (&self.name, &self.image) {
+            (Some(name), _) => name.clone(),
+            (None, None) => "demo".to_owned(),
+            (None, Some(image)) => name_of(image),
+        };
+        crate::host::check_name(&name).map_err(|r| r.help("name the volume with --name"))?;
+        Ok(name)
+    }
+
+    /// Has the volume there: imported or made unless it is.
+    pub(super) async fn provide(self, mut asked: Asked) -> Result<Value> {
+        let host = Arc::clone(&asked.host);
+        let name = self.volume_name()?;
+        let here = host.here();
+        let mut known = here.iter().filter(|k| *k.container.name == *name);
+        let document = match known.next() {
+            Some(known) if !known.unborn => {
+                let driver = host.start(&known.container)?;
+                let geometry = driver.geometry().await;
+                let geometry = geometry.map_err(|e| crate::host::stopped(&known.container, e))?;
+                json!({
+                    "volume": name,
+                    "id": known.container.id.to_string(),
+                    "size_bytes": geometry.capacity_bytes().0,
+                    "existed": true,
+                })
+            }
+            _ => {
+                host.name_is_free(&name).await?;
+                let load = match asked.file.take() {
+                    None => None,
+                    Some(file) => {
+                        let image = self.image.clone().unwrap_or_default();
+                        let file = spooled(&host, file).await?;
+                        let source = image::open(file, None);
+                        let source = source.map_err(|e| image_report(&image, &e))?;
+                        Some(Load {
+                            source,
+                            name: image,
+                        })
+                    }
+                };
+                let size = load.as_ref().map_or(DEMO_BYTES, |l| l.source.size());
+                let spec = volume::spec(size, &volume::Shape::default())?;
+                let container = host.draw(&name)?;
+                volume::born(&asked, &container, spec, load).await?
+            }
+        };
+        let target = host
+            .here()
+            .iter()
+            .find(|k| *k.container.name == *name)
+            .map(|k| host.target_name(&k.container));
+        let mut document = document;
+        if let Some(map) = document.as_object_mut() {
+            map.insert("target".into(), json!(target));
+            map.insert("listen".into(), json!(host.listen_address()));
+        }
+        Ok(document)
+    }
+}
+
+/// A volume's name from a file's: its stem in lower case, anything else a `-`.
+fn name_of(image: &str) -> String {
+    let stem = std::path::Path::new(image).file_stem();
+    let stem = stem.map(|s| s.to_string_lossy().to_ascii_lowercase());
+    let name: String = stem
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(63)
+        .collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "demo" } else { name }.to_owned()
+}
+
+/// How to connect.
+pub(super) fn show(document: &Value) -> String {
+    let listen = answer::text(document, "listen");
+    let target = answer::text(document, "target");
+    let (host, port) = listen.rsplit_once(':').unwrap_or((&listen, "3260"));
+    let size = answer::size(document, "size_bytes");
+    let volume = answer::text(document, "volume");
+    format!(
+        "volume {volume} ({size}) is served at {listen} as {target}
+
+  look     qemu-img info iscsi://{listen}/{target}/0
+           iscsi-ls iscsi://{listen}/
+  boot     qemu-system-x86_64 -m 1G -drive file=iscsi://{listen}/{target}/0,format=raw,if=virtio
+  Linux    iscsiadm -m discovery -t sendtargets -p {listen}
+           iscsiadm -m node -T {target} -p {listen} --login
+  Windows  iscsicli QAddTargetPortal {host} {port}
+           iscsicli QLoginTarget {target}
+"
+    )
+}
+
+/// `up`: provides the volume, then serves.
+pub(super) async fn up(common: &Common, up: Up) -> Result<()> {
+    let path = super::state_path(common)?;
+    let file = up.open_file()?;
+    let request = Request::Up(up.clone());
+    let listener = progress::listener(common);
+    if let Some(daemon) = admin::connect(&path) {
+        let document = tokio::task::block_in_place(|| daemon.ask(&request, file, &listener))?;
+        return super::print(common, &request, &document);
+    }
+    let daemon = Daemon::start(common, up.listen.as_deref()).await?;
+    let asked = Asked {
+        host: Arc::clone(&daemon.host),
+        file,
+        listener,
+    };
+    let mut stop = Stop::new()?;
+    let provided = tokio::select! {
+        provided = request.clone().run(asked) => Some(provided?),
+        () = stop.wait() => None,
+    };
+    if let Some(document) = provided {
+        super::print(common, &request, &document)?;
+        // Who pipes the answer wants it now.
+        let _ = std::io::stdout().flush();
+        stop.wait().await;
+    }
+    daemon.stop(false).await;
+    Ok(())
+}
+
+/// `serve`.
+pub(super) async fn serve(common: &Common, serve: Serve) -> Result<()> {
+    let mut stop = Stop::new()?;
+    let daemon = Daemon::start(common, serve.listen.as_deref()).await?;
+    stop.wait().await;
+    daemon.stop(serve.publish_on_stop).await;
+    Ok(())
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self> {
+        let refused = |error| Report::new(Exit::Unexpected, "SIGNALS", "no signals").cause(error);
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(refused)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A process that serves its state directory's volumes.
+struct Daemon {
+    host: Arc<Host>,
+    front: Arc<IscsiFront>,
+}
+
+impl Daemon {
+    /// Opens the listed volumes and listens. Ready when this returns; volumes that need the store open behind it.
+    async fn start(common: &Common, listen: Option<&str>) -> Result<Self> {
+        let config = super::config(common)?;
+        let listen = listen.unwrap_or(&config.iscsi.listen);
+        let front = IscsiFront::bind(listen).await?;
+        let host = super::open(common, config, Some(front.route()))?;
+        host.set_front(Arc::clone(&front) as Arc<dyn crate::host::Front>);
+        for known in host.here() {
+            if known.unborn {
+                tracing::warn!(volume = %known.container, "not served: its import has not ended, or was interrupted");
+                continue;
+            }
+            let opening = open_volume(Arc::clone(&host), known.container.clone());
+            tokio::spawn(opening);
+        }
+        admin::listen(&host).map_err(|error| {
+            Report::new(Exit::Unexpected, "ADMIN", "the admin socket cannot be made").cause(error)
+        })?;
+        front.start();
+        let count = host.here().iter().filter(|k| !k.unborn).count();
+        eprintln!("ready: {count} volumes at {}", front.bound());
+        Ok(Self { host, front })
+    }
+
+    /// The clean stop: no new commands, then everything that was answered is synced.
+    async fn stop(self, publish: bool) {
+        self.front.stop().await;
+        if publish {
+            for driver in self.host.running() {
+                if let Err(report) = self.host.ask(&driver, Wish::Checkpoint).await {
+                    tracing::warn!(volume = %driver.container(), %report, "not published");
+                }
+            }
+        }
+        self.host.flush_all().await;
+        eprintln!("stopped: what was written is safe here");
+    }
+}
+
+/// Opens a listed volume. One that refuses stays offline; the others live.
+async fn open_volume(host: Arc<Host>, container: engine::ids::Container) {
+    let opened = async {
+        let driver = host.start(&container)?;
+        // Known from the local note, long before the store answers: logins are told "later", not "no such target".
+        let offered = tokio::spawn({
+            let (host, container) = (Arc::clone(&host), container.clone());
+            async move { host.offer(&container).await }
+        });
+        let verdict = host.ask(&driver, Wish::Open).await?;
+        if let Verdict::Attached { base, .. } = verdict {
+            tracing::info!(volume = %container, version = base.0, "serving");
+        }
+        offered
+            .await
+            .unwrap_or_else(|e| Err(Report::new(Exit::Unexpected, "OFFER", e.to_string())))
+    };
+    if let Err(report) = opened.await {
+        tracing::error!(volume = %container, "not served: {report}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_files() {
+        for (image, name) in [
+            ("/images/Debian 12 (generic).qcow2", "debian-12--generic"),
+            ("vm01.raw", "vm01"),
+            ("disk", "disk"),
+            ("-", "demo"),
+            ("...", "demo"),
+        ] {
+            assert_eq!(name_of(image), name);
+            assert!(crate::host::check_name(name).is_ok());
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The iSCSI transport as this program's front: a target per volume, its backend the volume's driver.
+
+use crate::driver::{Deliver, Driver};
+use crate::host::{Front, Offer};
+use crate::report::{Exit, Report, Result};
+use bytes::Bytes;
+use engine::effect::Gate;
+use engine::ids::{Container, Tag};
+use engine::table::types::VolumeKind;
+use engine::{Command, Wish};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use transport_iscsi::net::{Backend, Limits, ReplySink, Server};
+use transport_iscsi::target::{AddError, Credentials, Target, TargetSpec, UnitSpec};
+
+/// Sessions of a target that is taken away end within this; then it is taken away all the same.
+const WITHDRAW: Duration = Duration::from_secs(20);
+
+/// Between two looks whether they ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The portal and its targets.
+#[derive(Debug)]
+pub struct IscsiFront {
+    server: Arc<Server>,
+    address: SocketAddr,
+    listener: Mutex<Option<TcpListener>>,
+    running: Mutex<Option<JoinHandle<()>>>,
+    end: watch::Sender<bool>,
+    offered: Mutex<BTreeMap<Container, Offered>>,
+}
+
+#[derive(Debug)]
+struct Offered {
+    name: String,
+    target: Arc<Target>,
+    gate: JoinHandle<()>,
+}
+
+/// A unit's other side.
+struct Unit(Driver);
+
+impl Backend for Unit {
+    fn submit(&self, tag: Tag, command: Command<Bytes>, replies: &mut ReplySink<'_>) {
+        self.0
+            .submit(tag, command, &mut |tag, reply| replies.push(tag, reply));
+    }
+
+    fn abort(&self, tag: Tag, replies: &mut ReplySink<'_>) {
+        self.0
+            .abort(tag, &mut |tag, reply| replies.push(tag, reply));
+    }
+
+    fn sessions(&self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        // The verdict says nothing; a stopped volume was reported when it stopped.
+        let _ = self.0.begin(Wish::Sessions(count));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Every change under these locks is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl IscsiFront {
+    /// Binds the portal's address. Nobody is let in before [`IscsiFront::start`].
+    ///
+    /// # Errors
+    ///
+    /// Not an address (exit 2); it is taken (exit 6) or not ours.
+    pub async fn bind(listen: &str) -> Result<Arc<Self>> {
+        let refused = |error: std::io::Error| {
+            let what = format!("cannot listen at {listen}");
+            match error.kind() {
+                std::io::ErrorKind::AddrInUse => Report::new(Exit::Refused, "PORT-IN-USE", what)
+                    .cause(error)
+                    .help("another target listens there; name another address with --listen"),
+                std::io::ErrorKind::PermissionDenied => {
+                    Report::new(Exit::Denied, "PORT", what).cause(error)
+                }
+                _ => Report::new(Exit::Usage, "ADDRESS", what)
+                    .cause(error)
+                    .help("for instance --listen 127.0.0.1:3260"),
+            }
+        };
+        let listener = TcpListener::bind(listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        Ok(Arc::new(Self {
+            server: Server::new(Limits::default()),
+            address,
+            listener: Mutex::new(Some(listener)),
+            running: Mutex::default(),
+            end: watch::Sender::new(false),
+            offered: Mutex::default(),
+        }))
+    }
+
+    /// The way of replies back to connections.
+    pub fn route(&self) -> Deliver {
+        let router = self.server.router();
+        Arc::new(move |tag, reply| router.deliver(tag, reply))
+    }
+
+    /// Lets initiators in.
+    pub fn start(&self) {
+        let Some(listener) = lock(&self.listener).take() else {
+            return;
+        };
+        let mut end = self.end.subscribe();
+        let server = Arc::clone(&self.server);
+        *lock(&self.running) = Some(tokio::spawn(async move {
+            let ended = async move {
+                // A front that is gone has ended, too.
+                let _ = end.wait_for(|end| *end).await;
+            };
+            if let Err(error) = server.run(listener, ended).await {
+                tracing::error!(%error, "the listener failed: nobody can log in any more");
+            }
+        }));
+    }
+
+    /// Ends every session and waits for the last command.
+    pub async fn stop(&self) {
+        self.end.send_replace(true);
+        let running = lock(&self.running).take();
+        if let Some(running) = running
+            && let Err(error) = running.await
+        {
+            tracing::error!(%error, "the listener stopped");
+        }
+    }
+
+    /// The address that is listened at, with the port that the system chose.
+    pub const fn bound(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn spec(offer: &Offer) -> TargetSpec {
+        let credentials = offer.secret.as_ref().map(|secret| Credentials {
+            user: secret.user.clone(),
+            secret: secret.secret.clone().into_bytes(),
+            mutual: secret
+                .mutual
+                .as_ref()
+                .map(|(name, secret)| (name.clone(), secret.clone().into_bytes())),
+        });
+        TargetSpec {
+            name: offer.target.clone(),
+            credentials,
+            initiators: offer.initiators.clone(),
+            units: vec![UnitSpec {
+                volume: offer.driver.container().id,
+                block_bytes: offer.geometry.block_bytes,
+                capacity: offer.geometry.capacity,
+                read_only: offer.kind == VolumeKind::ReadOnly,
+                removable: offer.kind == VolumeKind::Removable,
+                instance: offer.instance,
+            }],
+            gate: *offer.driver.gate().borrow(),
+        }
+    }
+
+    fn remove(&self, container: &Container) -> Option<Arc<Target>> {
+        let offered = lock(&self.offered).remove(container)?;
+        offered.gate.abort();
+        self.server.remove(&offered.name)
+    }
+}
+
+/// Has a target's gate follow its volume's, until either is gone.
+async fn follow(mut gate: watch::Receiver<Gate>, target: Weak<Target>) {
+    loop {
+        let now = *gate.borrow_and_update();
+        let Some(target) = target.upgrade() else {
+            return;
+        };
+        if target.gate() != now {
+            tracing::info!(target = target.spec().name, gate = ?now, "the gate moves");
+            target.set_gate(now);
+        }
+        drop(target);
+        if gate.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Front for IscsiFront {
+    fn offer(&self, offer: Offer) -> Result<()> {
+        let container = offer.driver.container().clone();
+        self.remove(&container);
+        let spec = Self::spec(&offer);
+        let name = spec.name.clone();
+        let gate = offer.driver.gate();
+        let backend: Arc<dyn Backend> = Arc::new(Unit(offer.driver));
+        let target = self.server.add(spec, vec![backend]).map_err(|error| {
+            let what = format!("volume {} cannot be offered as {name}", container.name);
+            let report = match error {
+                AddError::NameTaken => Report::new(Exit::Exists, "TARGET-EXISTS", what),
+                _ => Report::new(Exit::Usage, "TARGET", what),
+            };
+            report.cause(error)
+        })?;
+        let following = tokio::spawn(follow(gate, Arc::downgrade(&target)));
+        let offered = Offered {
+            name,
+            target,
+            gate: following,
+        };
+        lock(&self.offered).insert(container, offered);
+        Ok(())
+    }
+
+    fn withdraw<'a>(
+        &'a self,
+        container: &'a Container,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let Some(target) = self.remove(container) else {
+                return;
+            };
+            let until = tokio::time::Instant::now() + WITHDRAW;
+            while target.session_count() > 0 && tokio::time::Instant::now() < until {
+                tokio::time::sleep(LOOK).await;
+            }
+        })
+    }
+
+    fn sessions(&self, container: &Container) -> usize {
+        lock(&self.offered)
+            .get(container)
+            .map_or(0, |o| o.target.session_count())
+    }
+
+    fn address(&self) -> String {
+        self.address.to_string()
+    }
+}
