@@ -9,7 +9,7 @@ mod relay;
 mod server;
 
 pub use relay::{Exchange, Fault, Relay, Rule};
-pub use server::{Keystone, Swift, SwiftOptions, scratch};
+pub use server::{Keystone, Swift, SwiftOptions, prepared, scratch};
 
 /// Whether the longer variants are wanted: `MARTLET_LONG=1`.
 pub fn is_long() -> bool {

@@ -22,6 +22,13 @@ pub fn scratch(name: &str) -> PathBuf {
         .join(format!("{name}-{}-{count}", std::process::id()))
 }
 
+/// A folder that stays from run to run, for servers that take long to prepare.
+pub fn prepared(name: &str) -> PathBuf {
+    let scratch = scratch(name);
+    let base = scratch.parent().unwrap_or(&scratch);
+    base.join(name)
+}
+
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/servers")
 }
@@ -247,6 +254,18 @@ impl Keystone {
         let text = |(k, v): (&String, &Value)| (k.clone(), v.as_str().unwrap_or("").to_owned());
         env.map(|env| env.iter().map(text).collect())
             .unwrap_or_default()
+    }
+
+    /// A new application credential of user demo: its id and secret.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    #[track_caller]
+    pub fn application_credential(&self) -> (String, String) {
+        let answer = self.host.tell("application-credential");
+        let (id, secret) = answer.split_once(' ').expect("an id and a secret");
+        (id.to_owned(), secret.to_owned())
     }
 
     /// Moves the catalog's object store to this proxy.

@@ -5,13 +5,15 @@
 
 Users: demo/demopass (member of project demo), reader/readerpass (reader), swift/swiftpass (service). The catalog's
 object-store is --swift-url. A DIR that was prepared before is used again: the first start takes some ten seconds, a
-later one two or three. Commands on stdin: `swift-url URL` (moves the catalog's entry), `quit`.
+later one two or three. Commands on stdin: `swift-url URL` (moves the catalog's
+entry), `application-credential` (a new one of demo: "ok ID SECRET"), `quit`.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sqlite3
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import urllib.error
 import urllib.request
 
@@ -88,15 +91,20 @@ def prepare(home, conf):
 
 
 class Api:
-    def __init__(self, url):
-        self.url, self.token = f"{url}/v3", None
-        headers, _ = self.call("POST", "/auth/tokens", {"auth": {
+    def __init__(self, url, name="admin", password="adminpass", project="admin"):
+        self.url, self.token, self.user = f"{url}/v3", None, None
+        self.ask = {"auth": {
             "identity": {"methods": ["password"], "password": {"user": {
-                "name": "admin", "domain": {"id": "default"}, "password": "adminpass"}}},
-            "scope": {"project": {"name": "admin", "domain": {"id": "default"}}}}})
-        self.token = headers["X-Subject-Token"]
+                "name": name, "domain": {"id": "default"}, "password": password}}},
+            "scope": {"project": {"name": project, "domain": {"id": "default"}}}}}
+        self.authenticate()
 
-    def call(self, method, path, body=None):
+    def authenticate(self):
+        self.token = None
+        headers, body = self.send("POST", "/auth/tokens", self.ask)
+        self.token, self.user = headers["X-Subject-Token"], body["token"]["user"]["id"]
+
+    def send(self, method, path, body=None):
         data = json.dumps(body).encode() if body is not None else None
         headers = {"Content-Type": "application/json", **({"X-Auth-Token": self.token} if self.token else {})}
         request = urllib.request.Request(self.url + path, method=method, data=data, headers=headers)
@@ -105,10 +113,20 @@ class Api:
             text = f.read()
             return f.headers, json.loads(text) if text else None
 
+    def call(self, *request):
+        try:
+            return self.send(*request)
+        except urllib.error.HTTPError as e:
+            if e.code != 401:
+                raise
+            # Tokens may live for seconds only.
+            self.authenticate()
+            return self.send(*request)
+
     def make(self, kind, **body):
         return self.call("POST", f"/{kind}s", {kind: body})[1][kind]["id"]
 
-    def populate(self, swift_url):
+    def populate(self):
         roles = {r["name"]: r["id"] for r in self.call("GET", "/roles")[1]["roles"]}
         project = lambda name: self.make("project", name=name, domain_id="default")
         user = lambda name, password: self.make("user", name=name, password=password, domain_id="default")
@@ -117,16 +135,25 @@ class Api:
         grant(service, user("swift", "swiftpass"), "admin")
         grant(demo, user("demo", "demopass"), "member")
         grant(demo, user("reader", "readerpass"), "reader")
-        swift = self.make("service", name="swift", type="object-store")
-        for interface in ("public", "internal"):
-            self.make("endpoint", interface=interface, region_id="RegionOne", service_id=swift,
-                      url=f"{swift_url}/v1/AUTH_%(project_id)s")
 
-    def move_swift(self, swift_url):
-        services = self.call("GET", "/services?type=object-store")[1]["services"]
-        for endpoint in self.call("GET", f"/endpoints?service_id={services[0]['id']}")[1]["endpoints"]:
-            url = f"{swift_url}/v1/AUTH_%(project_id)s"
-            self.call("PATCH", f"/endpoints/{endpoint['id']}", {"endpoint": {"url": url}})
+    def application_credential(self):
+        made = self.call("POST", f"/users/{self.user}/application_credentials", {"application_credential": {
+            "name": os.urandom(8).hex()}})[1]["application_credential"]
+        return f"{made['id']} {made['secret']}"
+
+    def move(self, kind, url):
+        """Points the catalog's endpoints of a service at url."""
+        found = self.call("GET", f"/services?type={kind}")[1]["services"]
+        service = found[0]["id"] if found else self.make("service", name=kind, type=kind)
+        known = {e["interface"]: e["id"] for e in self.call("GET", f"/endpoints?service_id={service}")[1]["endpoints"]}
+        for interface in ("public", "internal", "admin"):
+            if interface in known:
+                self.call("PATCH", f"/endpoints/{known[interface]}", {"endpoint": {"url": url}})
+            else:
+                self.make("endpoint", interface=interface, region_id="RegionOne", service_id=service, url=url)
+
+    def move_swift(self, url):
+        self.move("object-store", f"{url}/v1/AUTH_%(project_id)s")
 
 
 def serve(conf, port):
@@ -142,18 +169,25 @@ def serve(conf, port):
 def host(home, o):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     started = time.monotonic()
-    os.makedirs(home, exist_ok=True)
-    conf, done = configure(home, o), os.path.join(home, "prepared")
-    if not os.path.exists(done):
+    done = os.path.join(home, "prepared")
+    is_new = not os.path.exists(done)
+    if is_new:
+        # What an interrupted start left is of no use.
+        shutil.rmtree(home, ignore_errors=True)
+        os.makedirs(home)
+    conf = configure(home, o)
+    if is_new:
         prepare(home, conf)
     port = free_port()
     url = f"http://{HOST}:{port}"
     # The log goes to a file, so that stdout carries the answers only.
-    answers = os.fdopen(os.dup(1), "w")
+    answers, story = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(2), "w")
     log = os.open(os.path.join(home, "keystone.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     serve(conf, port)
+    # Keystone sets its own, which writes to its log.
+    sys.excepthook = lambda kind, e, trace: traceback.print_exception(kind, e, trace, file=story)
     end = time.monotonic() + 60
     while True:
         try:
@@ -164,12 +198,13 @@ def host(home, o):
                 sys.exit("Keystone does not answer")
             time.sleep(0.05)
     api = Api(url)
-    if os.path.exists(done):
-        api.move_swift(o.swift_url)
-    else:
-        api.populate(o.swift_url)
+    if is_new:
+        api.populate()
         with open(done, "w"):
             pass
+    # Both have new ports. The Swift of this test asks the catalog where Keystone is.
+    api.move("identity", f"{url}/v3")
+    api.move_swift(o.swift_url)
     answer = {"url": url, "dir": home, "pid": os.getpid(), "seconds": round(time.monotonic() - started, 2),
               "env": {"OS_AUTH_URL": url, "OS_USERNAME": "demo", "OS_PASSWORD": "demopass", "OS_PROJECT_NAME": "demo",
                       "OS_USER_DOMAIN_ID": "default", "OS_PROJECT_DOMAIN_ID": "default", "OS_REGION_NAME": "RegionOne"}}
@@ -179,10 +214,14 @@ def host(home, o):
         if words[:1] == ["quit"]:
             break
         try:
-            if words[:1] != ["swift-url"]:
+            if words[:1] == ["swift-url"]:
+                api.move_swift(words[1])
+                print("ok", file=answers, flush=True)
+            elif words[:1] == ["application-credential"]:
+                made = Api(url, "demo", "demopass", "demo").application_credential()
+                print(f"ok {made}", file=answers, flush=True)
+            else:
                 raise RuntimeError(f"no command {line.strip()}")
-            api.move_swift(words[1])
-            print("ok", file=answers, flush=True)
         except Exception as e:
             print(f"error {e}".replace("\n", " "), file=answers, flush=True)
     os._exit(0)
