@@ -207,6 +207,8 @@ pub enum Verdict {
     Inspected(Inspection),
     /// Reading this root.
     Reading(Arc<Root>),
+    /// The volume is no more: its birth had been interrupted, or its deletion. Its folder can go.
+    Erased,
     /// Noted.
     Sessions,
     /// So many bytes of cache are free again.

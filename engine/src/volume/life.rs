@@ -18,7 +18,7 @@ use crate::limits::{Life, Limits};
 use crate::object::names::{ObjectName, RootName};
 use crate::payload::Payload;
 use crate::publish::Want;
-use crate::table::types::{AcceptedLoss, Root, SnapshotEntry, Superblock};
+use crate::table::types::{AcceptedLoss, Root, RootKind, SnapshotEntry, Superblock};
 use crate::time::{Duration, Instant};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -47,6 +47,7 @@ pub(crate) enum Op {
         slot: u32,
     },
     Container,
+    UnbornContainer,
     Superblock,
     SnapshotRoot {
         wish: WishId,
@@ -237,6 +238,11 @@ impl<P> Own<P> {
         self.phase = Phase::Local;
     }
 
+    pub(super) fn erased(&mut self) {
+        self.phase = Phase::Detached;
+        self.attach = None;
+    }
+
     pub(super) fn broken(&mut self, why: &'static str) {
         self.phase = Phase::Broken;
         self.why_broken = why;
@@ -309,7 +315,7 @@ impl<P> Own<P> {
     /// A root of ours is committed.
     pub(crate) fn committed(&mut self, root: &Root) {
         self.taken_over = None;
-        if root.kind == crate::table::types::RootKind::Detached {
+        if root.kind == RootKind::Detached {
             self.phase = Phase::Detached;
             self.intent_noted = false;
             self.attach = None;
@@ -558,7 +564,12 @@ impl<P: Payload> Volume<P> {
         }
         let note = self.notes.note.as_ref();
         if note.is_some_and(|note| note.unborn) {
-            return self.told(id, Verdict::Refused(Refusal::WrongState("unborn")));
+            // Its birth was interrupted: if version 0 is there it is finished, else the volume is erased.
+            self.own.phase = Phase::Attaching;
+            self.own.open_wish = Some(id);
+            let request = StoreRequest::CreateContainer(self.container.clone());
+            self.out.store(Pending::Life(Op::UnbornContainer), request);
+            return;
         }
         let held = note
             .filter(|note| note.intent.is_none())
@@ -811,7 +822,7 @@ impl<P: Payload> Volume<P> {
                 let wish = self.own.detach_wish.take();
                 self.cut(None, true, wish.map(Want::Detached));
             }
-            After::Recovered | After::Committed { .. } => {}
+            After::Recovered | After::Committed { .. } | After::Erase => {}
         }
     }
 
@@ -839,6 +850,7 @@ impl<P: Payload> Volume<P> {
                     note.held = Some(generation);
                     note.intent = None;
                     if let Some(base) = base {
+                        note.unborn &= base.root.kind == RootKind::Deleted;
                         let cut = match note.committed {
                             // The journal of another history does not count here.
                             Some(old) if !set_aside => old.cut.max(base.root.cut),
@@ -916,9 +928,15 @@ impl<P: Payload> Volume<P> {
         self.out
             .push(Effect::Notice(Notice::Attached(opened.attach.generation)));
         let Some(base) = opened.base.clone() else {
+            if self.own.birth.is_none() {
+                return self.erase_begin(wish);
+            }
             return self.born_attached(opened.attach);
         };
         self.adopt(&base.root, base.hash);
+        if base.root.kind == RootKind::Deleted {
+            return self.erase_begin(wish);
+        }
         if opened.took_over {
             self.own.taken_over = Some(Box::new(opened));
         }
@@ -1160,6 +1178,22 @@ impl<P: Payload> Volume<P> {
                 Outcome::Done => self.put_superblock(),
                 other => self.birth_failed("the container", &other),
             },
+            Op::UnbornContainer => {
+                let wish = self.own.open_wish.take();
+                if matches!(outcome, Outcome::Done) {
+                    let how = How {
+                        finish: true,
+                        ..How::default()
+                    };
+                    let spec = self.attach_spec();
+                    return self.start_attempt(Attach::new(spec, how), wish);
+                }
+                self.own.phase = Phase::Local;
+                if let (Some(wish), Outcome::Store(error)) = (wish, outcome) {
+                    let object = String::from("the container");
+                    self.told(wish, Verdict::Refused(Refusal::Store { object, error }));
+                }
+            }
             Op::Superblock => match outcome {
                 Outcome::Put(_) => {
                     let spec = self.attach_spec();

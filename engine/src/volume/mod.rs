@@ -5,6 +5,7 @@
 //! Invariant      one fact, then drain; a success that a guest can see leaves through `guest::answer`.
 //! Not here       which place holds a block (`layers`, `table`), the journal's files (`journal`).
 
+mod erase;
 mod guest;
 mod life;
 mod read;
@@ -66,6 +67,7 @@ pub(crate) enum Pending {
     Publish(publish::Op),
     Recover(recover::Op),
     Note,
+    Erase(erase::Op),
     Life(life::Op),
     /// Nothing depends on it.
     Nothing,
@@ -100,6 +102,7 @@ pub struct Volume<P> {
     pub(crate) publishing: Publishing<P>,
     pub(crate) recovery: recover::Recovery,
     pub(crate) own: life::Own<P>,
+    pub(crate) erase: Option<alloc::boxed::Box<erase::Erase>>,
     pub(crate) notes: Notes,
 }
 
@@ -124,6 +127,7 @@ pub(crate) enum After {
     Joined,
     Named,
     Intent,
+    Erase,
 }
 
 /// What a volume has room for at the door.
@@ -198,6 +202,7 @@ impl<P: Payload> Volume<P> {
             publishing: Publishing::default(),
             recovery: recover::Recovery::default(),
             notes: Notes::default(),
+            erase: None,
         };
         volume.recover_begin();
         volume
@@ -252,6 +257,7 @@ impl<P: Payload> Volume<P> {
             Pending::Publish(op) => self.publish_done(op, outcome),
             Pending::Recover(op) => self.recover_done(op, outcome),
             Pending::Note => self.note_written(matches!(outcome, Outcome::Done)),
+            Pending::Erase(op) => self.erase_done(op, outcome),
             Pending::Life(op) => self.life_done(op, outcome),
             Pending::Nothing => {}
         }
@@ -285,6 +291,7 @@ impl<P: Payload> Volume<P> {
             self.publishing.next_timeout(),
             self.own.next_timeout(),
             self.notes.retry_at,
+            self.erase_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -354,6 +361,7 @@ impl<P: Payload> Volume<P> {
             }
             idle &= !self.publish_step();
             idle &= !self.life_step();
+            idle &= !self.erase_step();
             if idle {
                 return;
             }
@@ -407,6 +415,7 @@ impl<P: Payload> Volume<P> {
             match after {
                 After::Recovered => self.recovered(),
                 After::Committed { cut } => self.publish_noted(cut),
+                After::Erase => self.erase_root(),
                 After::Drawn | After::Joined | After::Named | After::Intent => {
                     self.life_noted(after)
                 }
