@@ -61,25 +61,21 @@ impl GrainSet {
 
     /// Whether the grain is in the set.
     pub fn contains(&self, grain: u16) -> bool {
-        let after = self.runs.partition_point(|&(first, _)| first <= grain);
-        self.runs[..after]
-            .last()
-            .is_some_and(|&(first, count)| u32::from(grain) < u32::from(first) + u32::from(count))
+        self.find(grain).is_some()
     }
 
     /// How many grains of the set come before this one; `None` if it is not in the set.
     pub fn rank(&self, grain: u16) -> Option<u32> {
-        let mut before = 0;
-        for &(first, count) in &self.runs {
-            if grain < first {
-                return None;
-            }
-            if u32::from(grain - first) < u32::from(count) {
-                return Some(before + u32::from(grain - first));
-            }
-            before += u32::from(count);
-        }
-        None
+        let (runs_before, within) = self.find(grain)?;
+        let before = runs_before.iter().map(|&(_, count)| u32::from(count));
+        Some(before.sum::<u32>() + within)
+    }
+
+    /// The runs before the one that has this grain, and the grain's place within that one.
+    fn find(&self, grain: u16) -> Option<(&[(u16, u16)], u32)> {
+        let begun = self.runs.partition_point(|&(first, _)| first <= grain);
+        let (&(first, count), before) = self.runs.get(..begun)?.split_last()?;
+        (grain - first < count).then_some((before, u32::from(grain - first)))
     }
 
     /// The grains from the rank `skip` on, ascending.
@@ -224,18 +220,16 @@ impl GrainBits {
         }
     }
 
-    /// Adds every grain of a set.
+    /// Adds every grain of a set. Grains past the largest chunk are ignored.
     pub fn insert_all(&mut self, set: &GrainSet) {
         for &(first, count) in &set.runs {
             let (from, end) = (u32::from(first), u32::from(first) + u32::from(count));
-            for (word, start) in self.0.iter_mut().zip((0_u32..).step_by(64)) {
-                let (low, high) = (
-                    from.saturating_sub(start).min(64),
-                    end.saturating_sub(start).min(64),
-                );
-                if low < high {
-                    *word |= (u64::MAX >> (64 - (high - low))) << low;
-                }
+            let words = from as usize / 64..(end.div_ceil(64) as usize).min(self.0.len());
+            let start = from / 64 * 64;
+            let touched = self.0.get_mut(words).unwrap_or_default();
+            for (word, start) in touched.iter_mut().zip((start..).step_by(64)) {
+                let (low, high) = (from.saturating_sub(start), (end - start).min(64));
+                *word |= (u64::MAX >> (64 - (high - low))) << low;
             }
         }
     }
