@@ -330,7 +330,7 @@ impl Mailbox {
 
     /// Takes what is there.
     pub(crate) fn take(&self) -> Vec<Mail> {
-        if !self.full.swap(false, Ordering::AcqRel) {
+        if !self.full.load(Ordering::Acquire) || !self.full.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }
         core::mem::take(&mut *lock(&self.mail))

@@ -8,7 +8,7 @@ use super::cdb::{Against, Check, Request, Span};
 use super::mode;
 use super::reserve::{Denied, Nexus};
 use super::sense::{Sense, sense_for, status};
-use super::unit::{COMPARE_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, UnitView, WRITE_SAME_BLOCKS_MAX};
+use super::unit::{COMPARE_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, UnitView};
 use super::{capacity, inquiry, opcodes, vpd};
 use crate::payload::{WirePayload, sums};
 use crate::target::{Target, UnitFlags};
@@ -169,7 +169,7 @@ pub fn check(request: &Request, view: &UnitView<'_>) -> Result<(), Sense> {
         }
         Request::WriteSame { span, .. } => {
             view.within(span.lba, span.count)?;
-            limit(to_the_end(span, view).count.0, WRITE_SAME_BLOCKS_MAX)
+            limit(to_the_end(span, view).count.0, view.write_same_blocks_max())
         }
         Request::Synchronize { span } | Request::Prefetch { span } => {
             view.within(span.lba, span.count).map(|_| ())
@@ -664,6 +664,10 @@ fn start_stop<P: WirePayload>(context: &Context<'_>, start: bool, load_eject: bo
     if !load_eject || !unit.spec().removable {
         return Outcome::good();
     }
+    if unit.is_removal_prevented() {
+        // Loading is refused likewise. SPC-4 §6.18, "PREVENT ALLOW MEDIUM REMOVAL command".
+        return Outcome::check(Sense::REMOVAL_PREVENTED);
+    }
     let ejected = UnitFlags::EJECTED;
     if start {
         if unit.set_flags(ejected, UnitFlags::default()) {
@@ -673,9 +677,6 @@ fn start_stop<P: WirePayload>(context: &Context<'_>, start: bool, load_eject: bo
                 .attention(lun, me, Sense::MEDIUM_MAY_HAVE_CHANGED);
         }
         return Outcome::good();
-    }
-    if unit.is_removal_prevented() {
-        return Outcome::check(Sense::REMOVAL_PREVENTED);
     }
     unit.set_flags(ejected, ejected);
     Outcome::good()

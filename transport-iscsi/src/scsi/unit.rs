@@ -6,8 +6,8 @@ use engine::units::{BlockCount, Extent, GRAIN_BYTES, Lba, RECORD_BYTES_MAX};
 
 /// Most bytes that one command may move: MAXIMUM TRANSFER LENGTH. A session has at least so many bytes under way.
 pub const TRANSFER_BYTES_MAX: u32 = 32 << 20;
-/// Most blocks of one WRITE SAME: MAXIMUM WRITE SAME LENGTH.
-pub const WRITE_SAME_BLOCKS_MAX: u64 = 1 << 22;
+/// Most bytes of one WRITE SAME: MAXIMUM WRITE SAME LENGTH. With a pattern it is written out, so it must end.
+const WRITE_SAME_BYTES_MAX: u64 = 1 << 31;
 /// Most descriptors of one UNMAP: what one journal record takes.
 pub const UNMAP_DESCRIPTORS_MAX: usize = 64;
 /// Most blocks of one COMPARE AND WRITE: its field has one byte.
@@ -54,6 +54,17 @@ impl UnitView<'_> {
     /// MAXIMUM TRANSFER LENGTH in blocks.
     pub fn transfer_blocks_max(&self) -> u32 {
         TRANSFER_BYTES_MAX / self.block_bytes()
+    }
+
+    /// MAXIMUM WRITE SAME LENGTH in blocks. Clients take a length of 65,536 blocks or more for a sign that they may also
+    /// write and read so many at once; where that exceeds the transfer length, less is said.
+    pub fn write_same_blocks_max(&self) -> u64 {
+        let most = WRITE_SAME_BYTES_MAX / u64::from(self.block_bytes());
+        if self.transfer_blocks_max() < 1 << 16 {
+            most.min((1 << 16) - 1)
+        } else {
+            most
+        }
     }
 
     /// Blocks of one journal record: the longest write that is atomic.

@@ -2,7 +2,7 @@
 //! "Vital product data (VPD) parameters".
 
 use super::inquiry::VENDOR;
-use super::unit::{COMPARE_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, UnitView, WRITE_SAME_BLOCKS_MAX};
+use super::unit::{COMPARE_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, UnitView};
 use super::{Sense, cut};
 use md5::Digest;
 
@@ -120,7 +120,7 @@ fn block_limits(unit: &UnitView<'_>) -> Vec<u8> {
     out.extend((UNMAP_DESCRIPTORS_MAX as u32).to_be_bytes());
     out.extend(grain.to_be_bytes()); // optimal unmap granularity
     out.extend(0x8000_0000_u32.to_be_bytes()); // unmap granularity alignment 0, valid
-    out.extend(WRITE_SAME_BLOCKS_MAX.to_be_bytes());
+    out.extend(unit.write_same_blocks_max().to_be_bytes());
     out.extend(record.to_be_bytes()); // maximum atomic transfer length
     out.extend([0; 4]); // atomic alignment: none
     out.extend([0; 4]); // atomic granularity: none

@@ -142,6 +142,9 @@ impl<P: WirePayload> Io<P> {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 #[derive(Debug)]
 enum Phase<P> {
     Login(Box<Login>),
@@ -194,6 +197,8 @@ impl<P: WirePayload> Connection<P> {
 
     /// Takes bytes from the initiator, all of them.
     pub fn handle_bytes(&mut self, mut input: &[u8]) {
+        // What others did before these bytes came counts for them.
+        self.handle_mail();
         loop {
             if self.io.ended.is_some() {
                 return;
@@ -234,6 +239,8 @@ impl<P: WirePayload> Connection<P> {
     pub fn handle_reply(&mut self, tag: Tag, reply: engine::Reply<P>) {
         if let Phase::Full(full) = &mut self.phase {
             full.reply(&mut self.io, tag, reply);
+            // The end of a task may be what something of ours waits for.
+            self.handle_mail();
         }
     }
 

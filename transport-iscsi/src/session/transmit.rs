@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn pdus_leave_whole_in_any_portions() {
         for digests in [false, true] {
-            for step in [1, 7, 50_000, usize::MAX] {
+            for step in [997, 50_000, usize::MAX] {
                 let mut out = Transmit::default();
                 out.set_digests(digests, digests);
                 out.push(&Header::of(0x20, 0x80).with_data(2), b"hi");
