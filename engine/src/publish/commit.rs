@@ -108,7 +108,7 @@ impl<P: Payload> Volume<P> {
             root.dying = before
                 .dying
                 .iter()
-                .filter(|d| !self.own.is_collected(d.root))
+                .filter(|d| !self.sweep.is_gone(d.root))
                 .copied()
                 .collect();
             root.losses = before.losses.clone();
@@ -353,6 +353,7 @@ impl<P: Payload> Volume<P> {
             self.stored_advanced(root.cut);
         }
         self.own.committed(&root);
+        self.sweep.committed(&root, self.now);
         if born {
             self.serve();
         }

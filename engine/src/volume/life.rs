@@ -15,7 +15,7 @@ use crate::ids::{AttachId, FileId, Generation, Hash, Seq, Version, WishId};
 use crate::journal::note::{self, Intent, Note};
 use crate::layers::stack::Attributes;
 use crate::limits::{Life, Limits};
-use crate::object::names::{ObjectName, RootName};
+use crate::object::names::ObjectName;
 use crate::payload::Payload;
 use crate::publish::Want;
 use crate::table::types::{AcceptedLoss, Root, RootKind, SnapshotEntry, Superblock};
@@ -266,11 +266,6 @@ impl<P> Own<P> {
 
     pub(crate) fn attributes_stored(&mut self, cut: Seq) {
         self.attribute_log.retain(|(seq, _, _)| *seq > cut);
-    }
-
-    /// Whether the objects of a dying version are gone.
-    pub(crate) const fn is_collected(&self, _root: RootName) -> bool {
-        false
     }
 
     /// Remembers what the new root makes superfluous in the local folder of roots and leaves.
@@ -989,6 +984,7 @@ impl<P: Payload> Volume<P> {
         }
         self.own.attributes_changed(&attributes);
         self.attributes = attributes;
+        self.sweep.committed(base, self.now);
         self.journal.skip_to(base.cut);
         self.journal.set_stored(&mut self.out, base.cut);
     }
@@ -1296,6 +1292,7 @@ impl<P: Payload> Volume<P> {
         self.own.attach = None;
         self.out.push(Effect::Notice(Notice::Fenced { by }));
         self.publish_abort(&Refusal::Fenced);
+        self.sweep_drop();
         self.guest_fail_all(Failure::Fenced);
         self.set_gate(Gate::Closed(GateReason::Fenced));
         // If nobody opens above us after all, the volume is still ours: an attach finds out.

@@ -10,6 +10,7 @@ mod guest;
 mod life;
 mod read;
 mod recover;
+mod sweep;
 mod write;
 
 pub(crate) use read::FrameWaiter;
@@ -68,6 +69,7 @@ pub(crate) enum Pending {
     Recover(recover::Op),
     Note,
     Erase(erase::Op),
+    Sweep(sweep::Op),
     Life(life::Op),
     /// Nothing depends on it.
     Nothing,
@@ -104,6 +106,7 @@ pub struct Volume<P> {
     pub(crate) own: life::Own<P>,
     pub(crate) erase: Option<alloc::boxed::Box<erase::Erase>>,
     pub(crate) notes: Notes,
+    pub(crate) sweep: sweep::Sweep,
 }
 
 /// The note as it shall be, and who waits for it to be written.
@@ -202,6 +205,7 @@ impl<P: Payload> Volume<P> {
             publishing: Publishing::default(),
             recovery: recover::Recovery::default(),
             notes: Notes::default(),
+            sweep: sweep::Sweep::default(),
             erase: None,
         };
         volume.recover_begin();
@@ -258,6 +262,7 @@ impl<P: Payload> Volume<P> {
             Pending::Recover(op) => self.recover_done(op, outcome),
             Pending::Note => self.note_written(matches!(outcome, Outcome::Done)),
             Pending::Erase(op) => self.erase_done(op, outcome),
+            Pending::Sweep(op) => self.sweep_done(op, outcome),
             Pending::Life(op) => self.life_done(op, outcome),
             Pending::Nothing => {}
         }
@@ -292,6 +297,7 @@ impl<P: Payload> Volume<P> {
             self.own.next_timeout(),
             self.notes.retry_at,
             self.erase_timeout(),
+            self.sweep_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -362,6 +368,7 @@ impl<P: Payload> Volume<P> {
             idle &= !self.publish_step();
             idle &= !self.life_step();
             idle &= !self.erase_step();
+            idle &= !self.sweep_step();
             if idle {
                 return;
             }
