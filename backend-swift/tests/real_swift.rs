@@ -302,7 +302,10 @@ async fn absence_is_believed_by_its_rule() {
     assert_eq!(b.relay.matching("HEAD", "/t-vm").len(), 1);
     b.relay
         .add(Rule::once("HEAD", "/t-vm", Fault::Answer(503, Vec::new())).times(1000));
-    assert_eq!(b.run(get_frame(&b.container, 7)).await, "Unavailable");
+    assert_eq!(
+        b.run(hurried(get_frame(&b.container, 7))).await,
+        "Unavailable"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,7 +320,8 @@ async fn a_503_is_never_absence() {
     assert_eq!(b.statuses("HEAD", "/doors/"), [503, 503, 503, 404, 404]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// On one thread: all eight are asked before any is answered.
+#[tokio::test(flavor = "current_thread")]
 async fn one_renewal_serves_all_that_met_a_401() {
     let b = Bench::new().await;
     b.relay
@@ -331,6 +335,7 @@ async fn one_renewal_serves_all_that_met_a_401() {
     for ask in asks {
         assert_eq!(ask.await.expect("an end"), "Put");
     }
+    assert_eq!(b.statuses("PUT", "/doors/")[..8], [401; 8]);
     assert_eq!(b.relay.matching("GET", "/auth/").len(), 1);
 }
 

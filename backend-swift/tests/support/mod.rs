@@ -261,3 +261,11 @@ pub fn said(outcome: &Outcome<Bytes>) -> String {
         other => format!("{other:?}"),
     }
 }
+
+/// The same read with little patience, where it is to fail.
+pub fn hurried(mut request: StoreRequest<Bytes>) -> StoreRequest<Bytes> {
+    if let StoreRequest::Get(get) = &mut request {
+        get.deadline = Duration::from_secs(1);
+    }
+    request
+}
