@@ -15,6 +15,7 @@ use crate::table::types::SnapshotEntry;
 use crate::table::types::{AcceptedLoss, Dying, LeafHome, LeafRef, Pin, Root, RootKind};
 use crate::time::WallTime;
 use crate::units::{BlockCount, LeafIndex};
+use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -44,15 +45,16 @@ pub fn emit(root: &Root) -> Emitted {
             hash: hash(body),
         })
         .collect();
+    // Every reference is as long as any other, so the leaves' places are known before they are written down.
     let mut measure = Measure::default();
-    write(&mut measure, root, &leaves);
+    write(&mut measure, root, &references(root, &leaves));
     let mut offset = measure.at();
     for (placed, body) in leaves.iter_mut().zip(&bodies) {
         placed.offset = u32::try_from(offset).expect("a root is shorter than 4 GiB");
         offset += body.len();
     }
     let mut bytes = Vec::with_capacity(offset);
-    write(&mut bytes, root, &leaves);
+    write(&mut bytes, root, &references(root, &leaves));
     bodies.iter().for_each(|body| bytes.put(body));
     seal(&mut bytes, Magic::ROOT, 0);
     Emitted {
@@ -63,8 +65,16 @@ pub fn emit(root: &Root) -> Emitted {
 }
 
 /// All references by index, those of riding leaves made from where these lie.
-fn references(root: &Root, placed: &[LeafPlaced]) -> BTreeMap<LeafIndex, LeafRef> {
-    let mut all = root.leaves.clone();
+fn references<'a>(root: &'a Root, placed: &[LeafPlaced]) -> Vec<(LeafIndex, Cow<'a, LeafRef>)> {
+    let kept = root.leaves.iter();
+    let mut all: Vec<_> = kept
+        .filter(|(index, _)| !root.riding.contains_key(index))
+        .inspect(|(index, reference)| {
+            let rides = is_riding(root, reference);
+            assert!(!rides, "leaf {index} does not ride in this root");
+        })
+        .map(|(index, reference)| (*index, Cow::Borrowed(reference)))
+        .collect();
     for (index, placed) in root.riding.keys().zip(placed) {
         let reference = LeafRef {
             container: None,
@@ -73,14 +83,9 @@ fn references(root: &Root, placed: &[LeafPlaced]) -> BTreeMap<LeafIndex, LeafRef
             len: placed.len,
             hash: placed.hash,
         };
-        all.insert(*index, reference);
+        all.push((*index, Cow::Owned(reference)));
     }
-    for (index, reference) in &all {
-        assert!(
-            root.riding.contains_key(index) || !is_riding(root, reference),
-            "leaf {index} does not ride in this root"
-        );
-    }
+    all.sort_by_key(|(index, _)| *index);
     all
 }
 
@@ -90,16 +95,15 @@ fn is_riding(root: &Root, reference: &LeafRef) -> bool {
 
 type Home<'a> = (Option<&'a Container>, LeafHome);
 
-fn write(out: &mut impl Put, root: &Root, placed: &[LeafPlaced]) {
-    let references = references(root, placed);
+fn write(out: &mut impl Put, root: &Root, references: &[(LeafIndex, Cow<'_, LeafRef>)]) {
     let homes: BTreeSet<Home<'_>> = references
-        .values()
-        .map(|leaf| (leaf.container.as_ref(), leaf.home))
+        .iter()
+        .map(|(_, leaf)| (leaf.container.as_ref(), leaf.home))
         .collect();
     let mut containers: Vec<&Container> = homes.iter().filter_map(|home| home.0).collect();
     // Homes are in order, and their container is what they are ordered by first.
     containers.dedup();
-    let runs = runs(references.keys());
+    let runs = runs(references.iter().map(|(index, _)| index));
     begin(out);
     put_geometry(out, &root.geometry);
     put_root_name(out, &root.name);
@@ -139,7 +143,7 @@ fn write(out: &mut impl Put, root: &Root, placed: &[LeafPlaced]) {
         out.put_u64(*count);
     }
     let numbers: BTreeMap<_, u32> = homes.iter().copied().zip(0..).collect();
-    for leaf in references.values() {
+    for (_, leaf) in references {
         out.put_u32(numbers[&(leaf.container.as_ref(), leaf.home)]);
         out.put_u32(leaf.offset);
         out.put_u32(leaf.len);

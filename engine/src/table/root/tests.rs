@@ -138,6 +138,10 @@ fn small_root() -> Root {
 /// As it is read: with references to what rides.
 fn complete(root: Root, emitted: &Emitted) -> Root {
     let leaves = references(&root, &emitted.leaves);
+    let leaves = leaves
+        .into_iter()
+        .map(|(index, leaf)| (index, leaf.into_owned()))
+        .collect();
     Root { leaves, ..root }
 }
 
