@@ -72,6 +72,11 @@ impl Http {
                 .pool_idle_timeout(config.pool_idle)
                 .pool_max_idle_per_host(idle)
                 .tcp_keepalive(config.pool_idle);
+            // A peer that vanished is noticed while bytes wait to be acknowledged, too.
+            #[cfg(target_os = "linux")]
+            {
+                builder = builder.tcp_user_timeout(config.pool_idle);
+            }
             if let Some(proxy) = &config.proxy {
                 let proxy = reqwest::Proxy::all(proxy)
                     .map_err(|_| BuildError("swift.proxy is not a URL".to_owned()))?;

@@ -71,6 +71,9 @@ pub(crate) enum Decoded {
     Containers(Vec<ContainerRow>),
 }
 
+/// A lasting failure to authenticate is said again after so long.
+const TELL_AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
+
 type End = Result<Success<Decoded>, Failure>;
 
 struct Waiter {
@@ -114,6 +117,8 @@ struct Inner {
     alarm: Arc<Notify>,
     info: tokio::sync::OnceCell<Option<Info>>,
     last_auth_failure: Mutex<Option<AuthFailure>>,
+    /// When the last failure was told to people.
+    auth_told: Mutex<Option<Instant>>,
 }
 
 /// One Swift account. Cheap to clone; all clones share the connections and the token.
@@ -163,6 +168,7 @@ impl Client {
             alarm: Arc::clone(&alarm),
             info: tokio::sync::OnceCell::new(),
             last_auth_failure: Mutex::new(None),
+            auth_told: Mutex::new(None),
         });
         inner
             .runtime
@@ -312,6 +318,10 @@ impl Inner {
         let told = match result {
             Ok(session) => {
                 let life = session.life;
+                *self
+                    .last_auth_failure
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = None;
                 let mut state = self.lock();
                 state.session_count += 1;
                 let id = TokenId(state.session_count);
@@ -323,7 +333,7 @@ impl Inner {
                 Ok(life)
             }
             Err(failure) => {
-                tracing::warn!(reason = %failure, "no token from the identity service");
+                self.tell_auth_failure(&failure);
                 let error: AuthError = failure.error();
                 *self
                     .last_auth_failure
@@ -333,6 +343,23 @@ impl Inner {
             }
         };
         self.run(|machine, now| machine.handle_authenticated(now, told));
+    }
+
+    /// Once for each reason, and again every so often while it lasts: it is asked for every few seconds.
+    fn tell_auth_failure(&self, failure: &AuthFailure) {
+        let last = self.last_auth_failure.lock();
+        let is_new = last.unwrap_or_else(PoisonError::into_inner).as_ref() != Some(failure);
+        let mut told = self
+            .auth_told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = self.now();
+        if is_new || told.is_none_or(|at| now.since(at) >= TELL_AGAIN) {
+            *told = Some(now);
+            tracing::warn!(reason = %failure, "no token from the identity service");
+        } else {
+            tracing::debug!(reason = %failure, "no token from the identity service");
+        }
     }
 
     async fn exchange(
