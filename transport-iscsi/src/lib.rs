@@ -4,6 +4,8 @@
 //! the only tokio here) listens and moves bytes; a program implements [`net::Backend`] once per logical unit.
 
 pub mod chap;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod keys;
 pub mod payload;
 pub mod scsi;

@@ -661,6 +661,10 @@ fn persistent_in(c: &Cdb) -> Result<Request, Sense> {
 }
 
 fn persistent_out(c: &Cdb) -> Result<Request, Sense> {
+    // The one list that it takes (no SPEC_I_PT). The field has 32 bits: believed, it would be a demand for memory.
+    if c.be32::<5>() != 24 {
+        return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
+    }
     Ok(Request::PersistentOut {
         action: c.0[1] & 0x1f,
         scope_type: c.0[2],
@@ -736,6 +740,32 @@ mod tests {
     #[test]
     fn inquiry_of_a_page_without_evpd_is_refused() {
         check(&[0x12, 0, 0x83, 0, 64], Err(Sense::cdb_field(2, None)));
+    }
+
+    #[test]
+    fn a_reservation_list_of_half_a_gigabyte_is_refused() {
+        let cdb = [0x5f, 1, 0, 0, 0, 0x20, 0, 0, 0, 0];
+        check(&cdb, Err(Sense::PARAMETER_LIST_LENGTH_ERROR));
+    }
+
+    #[test]
+    fn no_command_takes_more_data_than_the_longest_transfer() {
+        // All fields at their greatest, on the smaller block: what passes the unit's judgement stays within its limit.
+        for row in ROWS {
+            let mut cdb = Cdb([0; 16]);
+            for (byte, mask) in cdb.0.iter_mut().zip(row.usage) {
+                *byte = *mask;
+            }
+            if let Ok(request) = row.parse(&cdb)
+                && !matches!(
+                    request,
+                    Request::Write { .. } | Request::Or { .. } | Request::Verify { .. }
+                )
+            {
+                let bytes = request.data_out_bytes(4096);
+                assert!(bytes <= 32 << 20, "{}: {bytes}", row.name);
+            }
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn the_rest_is_asked_for_in_bursts() {
 
 #[test]
 fn bursts_follow_each_other() {
-    super::check(
+    check(
         "write 10 0+17 now=512       → r2t 10 512+8192 sn=0
          out 10 512+4096 sn=0        →
          out 10 4608+4096 sn=1 last  → submit t0 write 0+17 sum 1766912
