@@ -2,10 +2,10 @@
 
 use crate::choice::Die;
 use crate::disk::{Fate, Local};
+use crate::operator::AGAIN_SESSIONS;
 use crate::oracle::Violation;
 use crate::oracle::history::What;
 use crate::payload::{Blocks, Stamp, push_stamps, stamps_of};
-use crate::operator::AGAIN_SESSIONS;
 use crate::seat::{Flying, LocalNote, Role, request_name};
 use crate::workload::Kind;
 use crate::world::{Event, MS, SEC, Transit, US, World};

@@ -15,6 +15,8 @@ use engine::units::{BlockCount, ByteCount, Extent};
 
 /// The operation number of reads that the simulator makes to check.
 pub(crate) const SWEEP: u64 = u64::MAX;
+/// Not a guest: those who found no room look again.
+const THIRSTY: u32 = u32::MAX;
 
 impl World {
     /// Guests that waited for the gate go on.
@@ -39,6 +41,10 @@ impl World {
 
     /// The guest asks its next command, if it may.
     pub(crate) fn guest(&mut self, seat: usize, slot: u32) {
+        if slot == THIRSTY {
+            self.wake(seat);
+            return;
+        }
         let s = &self.seats[seat];
         if !s.gate_open || s.history.is_none() {
             self.seats[seat].parked.push(slot);
@@ -65,8 +71,21 @@ impl World {
             return;
         };
         if !self.has_room(seat, &plan) {
-            let life = self.seats[seat].life;
-            self.after(100 * US, Event::Guest { seat, life, slot });
+            // Woken by the next answer; one of them looks now and then by itself.
+            let s = &mut self.seats[seat];
+            let is_first = s.thirsty.is_empty();
+            s.thirsty.push(slot);
+            if is_first {
+                let life = s.life;
+                self.after(
+                    100 * MS,
+                    Event::Guest {
+                        seat,
+                        life,
+                        slot: THIRSTY,
+                    },
+                );
+            }
             return;
         }
         if op == SWEEP {
@@ -78,6 +97,15 @@ impl World {
             }
         }
         self.ask(seat, Some(slot), op, plan);
+    }
+
+    // Guests that found no room look again.
+    fn wake(&mut self, seat: usize) {
+        let s = &mut self.seats[seat];
+        let life = s.life;
+        for slot in std::mem::take(&mut s.thirsty) {
+            self.after(1, Event::Guest { seat, life, slot });
+        }
     }
 
     fn has_room(&self, seat: usize, plan: &Plan) -> bool {
@@ -263,6 +291,7 @@ impl World {
             return;
         };
         self.trace.operations += u64::from(asked.op != SWEEP);
+        self.wake(seat);
         let checked = self.check_reply(seat, tag, &asked, &reply);
         self.check(checked);
         if asked.op == SWEEP && !matches!(reply, Reply::Read(_)) {

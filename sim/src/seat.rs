@@ -161,6 +161,8 @@ pub struct Seat {
     pub gate_open: bool,
     /// Guests who wait for the gate.
     pub parked: Vec<u32>,
+    /// Guests who found no room.
+    pub thirsty: Vec<u32>,
     /// Blocks to be read before anything else.
     pub sweep: VecDeque<Extent>,
     /// What the guests of this attachment may see.

@@ -122,7 +122,6 @@ impl Wire {
             .filter(|e| e.seat == seat)
             .for_each(|e| e.unheard = true);
     }
-
 }
 
 impl World {

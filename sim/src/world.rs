@@ -295,6 +295,7 @@ impl World {
             appended: BTreeMap::new(),
             gate_open: false,
             parked: Vec::new(),
+            thirsty: Vec::new(),
             sweep: VecDeque::new(),
             history: None,
             lost_power: false,
@@ -370,6 +371,7 @@ impl World {
         s.loading = 0;
         let slots = self.config.initiators * self.config.depth;
         s.parked = (0..slots).collect();
+        s.thirsty.clear();
         if let Some(wire) = self.wire.as_mut() {
             wire.start(seat, seed ^ 1);
         }
