@@ -35,6 +35,9 @@ impl World {
         container: &Container,
         root: &Root,
     ) -> Result<(), Violation> {
+        if root.kind == RootKind::Deleted {
+            return Ok(());
+        }
         let volume = self.seats[seat].volume;
         let (content, attributes) = if root.kind == RootKind::Born {
             (

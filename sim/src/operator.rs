@@ -236,6 +236,7 @@ impl World {
                 },
                 _,
             ) => self.attached(seat, attach, base, set_aside),
+            (Verdict::Erased, Wished1::Open | Wished1::Attach { .. }) => self.give_birth_up(seat),
             (Verdict::Held(_), _) => {
                 self.seats[seat].released = true;
                 self.later(seat, AGAIN_ATTACH);

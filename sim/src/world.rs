@@ -30,6 +30,9 @@ pub const MS: u64 = 1_000_000;
 /// Nanoseconds of a second.
 pub const SEC: u64 = 1_000_000_000;
 
+/// More events than any run has that ends.
+const STEPS_MAX: u64 = 2_000_000;
+
 /// Something that happens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
@@ -484,10 +487,17 @@ impl World {
 
     /// Runs until the end or the first violation.
     pub fn run(&mut self) -> Option<Violation> {
+        let mut steps = 0_u64;
         while let Some(Reverse((time, _, event))) = self.queue.pop() {
             debug_assert!(time >= self.now);
             self.now = time;
             self.trace.roll(time);
+            steps += 1;
+            if steps > STEPS_MAX {
+                let text = format!("{steps} events in {:.1} s: {:?} and no end", time as f64 / 1e9, self.trace.kinds);
+                self.fail(Violation::new("L4", text));
+                break;
+            }
             self.step(event);
             if self.failed.is_some() || self.phase == Phase::Over {
                 break;
