@@ -163,6 +163,8 @@ pub struct Seat {
     pub parked: Vec<u32>,
     /// Guests who found no room.
     pub thirsty: Vec<u32>,
+    /// One of them will look again by itself.
+    pub looks_again: bool,
     /// Blocks to be read before anything else.
     pub sweep: VecDeque<Extent>,
     /// What the guests of this attachment may see.

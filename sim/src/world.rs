@@ -299,6 +299,7 @@ impl World {
             gate_open: false,
             parked: Vec::new(),
             thirsty: Vec::new(),
+            looks_again: false,
             sweep: VecDeque::new(),
             history: None,
             lost_power: false,
@@ -375,6 +376,7 @@ impl World {
         let slots = self.config.initiators * self.config.depth;
         s.parked = (0..slots).collect();
         s.thirsty.clear();
+        s.looks_again = false;
         if let Some(wire) = self.wire.as_mut() {
             wire.start(seat, seed ^ 1);
         }
@@ -494,7 +496,11 @@ impl World {
             self.trace.roll(time);
             steps += 1;
             if steps > STEPS_MAX {
-                let text = format!("{steps} events in {:.1} s: {:?} and no end", time as f64 / 1e9, self.trace.kinds);
+                let text = format!(
+                    "{steps} events in {:.1} s: {:?} and no end",
+                    time as f64 / 1e9,
+                    self.trace.kinds
+                );
                 self.fail(Violation::new("L4", text));
                 break;
             }
