@@ -32,8 +32,10 @@ pub(crate) struct Sweep {
     drained: BTreeMap<RootName, u64>,
     /// Cannot be read: left alone by this process.
     damaged: BTreeSet<RootName>,
-    /// When a run may begin again.
+    /// After a run that was stopped: when the next may begin.
     next_at: Option<Instant>,
+    /// No grace ends before, so that a fact need not count the graves.
+    idle_until: Option<Instant>,
 }
 
 impl Sweep {
@@ -46,6 +48,7 @@ impl Sweep {
         self.damaged.retain(|name| listed.contains(name));
         // What a live root no longer uses may let a root go that had to stay: those wait for the next grace.
         self.next_at = None;
+        self.idle_until = None;
     }
 
     /// Whether nothing is left of a dying version.
@@ -65,8 +68,7 @@ impl<P: Payload> Volume<P> {
                 .and_then(|look| look.poll_timeout());
             return run.poll_timeout(now).into_iter().chain(look).min();
         }
-        let grace = self.sweep.graves.next(self.limits.delete_grace, now);
-        grace.into_iter().chain(self.sweep.next_at).min()
+        self.sweep.idle_until.filter(|at| *at < Instant(u64::MAX))
     }
 
     /// One step further; whether anything was done.
@@ -108,24 +110,24 @@ impl<P: Payload> Volume<P> {
 
     fn sweep_begin(&mut self) -> bool {
         let now = self.now;
-        if self.sweep.next_at.is_some_and(|at| at > now) || !self.own.may_publish() {
+        if self.sweep.idle_until.is_some_and(|at| at > now) || !self.own.may_publish() {
             return false;
         }
         let (Some(own), Some(root)) = (self.own.attach(), self.present.root()) else {
             return false;
         };
-        let sweep = &self.sweep;
-        let done = |name: &RootName| sweep.gone.contains(name) || sweep.damaged.contains(name);
-        let ripe = self.sweep.graves.ripe(self.limits.delete_grace, now);
-        let ripe: Vec<RootName> = ripe.into_iter().filter(|name| !done(name)).collect();
-        if ripe
-            .iter()
-            .all(|name| self.sweep.drained.contains_key(name))
-            && self.sweep.next_at.is_none()
-        {
+        let sweep = &mut self.sweep;
+        let ripe = sweep.graves.ripe(self.limits.delete_grace, now);
+        let next = sweep.graves.next(self.limits.delete_grace, now);
+        sweep.idle_until = Some(next.unwrap_or(Instant(u64::MAX)));
+        if let Some(at) = sweep.next_at.filter(|at| *at > now) {
+            sweep.idle_until = sweep.idle_until.min(Some(at));
             return false;
         }
-        if ripe.is_empty() {
+        let done = |name: &RootName| sweep.gone.contains(name) || sweep.damaged.contains(name);
+        let ripe: Vec<RootName> = ripe.into_iter().filter(|name| !done(name)).collect();
+        // Of drained ones the root stays for a reason that only later commits change: they ride with fresh ones.
+        if ripe.iter().all(|name| sweep.drained.contains_key(name)) {
             return false;
         }
         let task = Task {
@@ -180,6 +182,7 @@ impl<P: Payload> Volume<P> {
 
     fn sweep_end(&mut self, report: Report) {
         self.sweep.run = None;
+        self.sweep.idle_until = None;
         self.sweep.gone.extend(report.gone.iter().copied());
         self.sweep.drained.extend(report.drained);
         for name in &report.damaged {
@@ -211,6 +214,7 @@ impl<P: Payload> Volume<P> {
     /// Ends the run without a word: what it deleted was dead.
     pub(crate) fn sweep_drop(&mut self) {
         self.sweep.run = None;
+        self.sweep.idle_until = None;
         self.sweep.look = None;
         self.sweep.number += 1;
     }
