@@ -13,7 +13,7 @@ mod plan;
 
 use crate::attach::Look;
 use crate::command::{Refusal, Verdict};
-use crate::effect::{DiskError, Effect, Notice, Outcome, StoreError};
+use crate::effect::{Effect, Notice, Outcome, StoreError};
 use crate::ids::{AttachId, Container, FileId, Hash, Seq, Version, WishId, WishKey};
 use crate::payload::Payload;
 use crate::table::apply::ChunkDelta;
@@ -252,7 +252,7 @@ impl<P: Payload> Volume<P> {
             return false;
         }
         let (used, all) = self.journal.usage();
-        let high = used * 100 >= all * self.limits.high_water;
+        let high = used * 100 >= all * self.limits.high_water || self.own.is_emergency();
         let due = since + self.own.checkpoint_interval(&self.limits) <= self.now;
         let flush = running == 0 && self.guest.stored_wanted().is_some_and(|seq| seq > last);
         high || due || flush || self.writes_wait()
@@ -346,12 +346,11 @@ impl<P: Payload> Volume<P> {
             return false;
         };
         if self.journal.durable() < run.cut {
-            if self.journal.is_read_only() {
-                // What is not durable and cannot become so is not published.
-                self.publish_abort(&Refusal::Disk(DiskError::Failed));
-                return true;
+            // The disk failed. What is whole here may be saved, but only behind a synced intent note: else a restart
+            // would number new writes below this cut.
+            if !self.own.is_emergency() {
+                return false;
             }
-            return false;
         }
         let Some(attach) = self.own.attach() else {
             return self.attach_for_publish();

@@ -551,6 +551,7 @@ impl<P: Payload> Volume<P> {
     fn became_read_only(&mut self) {
         self.out
             .push(Effect::Notice(crate::effect::Notice::ReadOnly));
+        self.save_whole_history();
         // A compare-and-write that is being written is in two lists: one answer each.
         let mut failed: BTreeSet<Tag> = self.guest.acks.drain(..).map(|ack| ack.tag).collect();
         failed.extend(self.guest.held.drain(..).map(|writing| writing.tag));

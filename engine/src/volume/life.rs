@@ -133,6 +133,7 @@ pub(crate) struct Own<P> {
     taken_over: Option<Box<Opened>>,
     detach_wish: Option<WishId>,
     intent_noted: bool,
+    emergency: bool,
     set_aside: bool,
 }
 
@@ -169,6 +170,7 @@ impl<P> Own<P> {
             taken_over: None,
             detach_wish: None,
             intent_noted: false,
+            emergency: false,
             set_aside: false,
         }
     }
@@ -236,6 +238,15 @@ impl<P> Own<P> {
 
     pub(super) fn opened_local(&mut self) {
         self.phase = Phase::Local;
+    }
+
+    /// The intent is noted: what is whole here may be published though it is not durable here.
+    pub(super) const fn emergency(&mut self) {
+        self.emergency = true;
+    }
+
+    pub(crate) const fn is_emergency(&self) -> bool {
+        self.emergency
     }
 
     pub(super) fn erased(&mut self) {
@@ -544,6 +555,16 @@ impl<P: Payload> Volume<P> {
         self.told(id, Verdict::Sessions);
     }
 
+    /// The disk failed: what is whole here goes to the store, once a note says that numbers up to here are spent.
+    pub(super) fn save_whole_history(&mut self) {
+        if self.own.phase == Phase::Serving && self.notes.note.is_some() {
+            let end = self.journal.assigned();
+            self.note(After::Emergency, |note| {
+                note.intent = Some(Intent::Emergency(end))
+            });
+        }
+    }
+
     // --- opening ---
 
     fn open(&mut self, id: WishId) {
@@ -817,7 +838,7 @@ impl<P: Payload> Volume<P> {
                 let wish = self.own.detach_wish.take();
                 self.cut(None, true, wish.map(Want::Detached));
             }
-            After::Recovered | After::Committed { .. } | After::Erase => {}
+            After::Recovered | After::Committed { .. } | After::Erase | After::Emergency => {}
         }
     }
 

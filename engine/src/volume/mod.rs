@@ -131,6 +131,7 @@ pub(crate) enum After {
     Named,
     Intent,
     Erase,
+    Emergency,
 }
 
 /// What a volume has room for at the door.
@@ -423,6 +424,7 @@ impl<P: Payload> Volume<P> {
                 After::Recovered => self.recovered(),
                 After::Committed { cut } => self.publish_noted(cut),
                 After::Erase => self.erase_root(),
+                After::Emergency => self.own.emergency(),
                 After::Drawn | After::Joined | After::Named | After::Intent => {
                     self.life_noted(after)
                 }
