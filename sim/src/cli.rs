@@ -18,6 +18,7 @@ pub(crate) const USAGE: &str = "\
 usage: sim run [--seeds N | --minutes M] [--seed-base S] [--jobs J] [--profile P] [--ops N] [--twice] [--json]
        sim replay SEED|FILE [--profile P] [--ops N] [--story]
        sim shrink SEED|FILE [--profile P] [--ops N] [--runs N] [--out FILE]
+       sim model [--config NAME] [--wrong NAME] [--states N] [--progress-every N] [--all]
 profiles: safety liveness snapshot fencing gc wire all";
 
 /// Options, each with its default.
@@ -85,6 +86,9 @@ pub(crate) fn run(words: &[String]) -> Result<bool, String> {
     let Some((verb, rest)) = words.split_first() else {
         return Err("what shall it do?".into());
     };
+    if verb == "model" {
+        return sim::model::run(rest, &mut |line| println!("{line}"));
+    }
     let options = parse(rest)?;
     match verb.as_str() {
         "run" => run_seeds(&options),

@@ -8,6 +8,7 @@ pub mod casefile;
 pub mod choice;
 pub mod config;
 pub mod disk;
+pub mod model;
 pub mod oracle;
 pub mod payload;
 pub mod restorer;

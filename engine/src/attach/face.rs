@@ -40,6 +40,10 @@ pub struct Spec {
     pub absence_gap: Duration,
     /// The longest random wait after a lost race.
     pub backoff_max: Duration,
+    /// The longest time from step 1 to the end of step 7; then the attempt starts over. Shorter than the grace of
+    /// deletes: what step 1 found is a floor for step 7, and nothing that its root reaches may go in between, even when
+    /// the store lies about what came after it (found by the protocol model, configuration `liar`).
+    pub attempt_max: Duration,
 }
 
 impl Spec {
@@ -55,6 +59,7 @@ impl Spec {
             store_deadline: limits.store_deadline,
             absence_gap: limits.absence_gap,
             backoff_max: limits.claim_backoff,
+            attempt_max: limits.delete_grace / 2,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::command::{Held, Refusal};
 use crate::effect::Token;
 use crate::ids::Generation;
 use crate::table::types::RootKind;
+use crate::time::Instant;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -62,7 +63,7 @@ impl Attach {
     }
 
     /// Step 7: behind our door, the highest opened below and its newest root, PUT again until confirmed.
-    pub(super) fn find_base(&mut self) -> Option<()> {
+    pub(super) fn find_base(&mut self, now: Instant) -> Option<()> {
         let judged = self
             .below
             .as_ref()
@@ -93,6 +94,14 @@ impl Attach {
             }
             self.desk.put_root_again(&newest.root)?;
             self.spec.hint.root = Some(newest.root.name);
+        }
+        if self
+            .began
+            .is_some_and(|began| now.since(began) > self.spec.attempt_max)
+        {
+            // What step 1 found is too old to be a floor.
+            self.lose(now);
+            return Some(());
         }
         self.token.base = found.newest.as_ref().map(|newest| newest.root.name);
         self.below = below;

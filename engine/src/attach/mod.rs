@@ -102,6 +102,8 @@ pub struct Attach {
     took_over: bool,
     /// This attempt's claim.
     token: Token,
+    /// When step 1 began.
+    began: Option<Instant>,
     door_at: Instant,
     base: Option<RootFound>,
     end: Option<Box<End>>,
@@ -143,6 +145,7 @@ impl Attach {
                 holder: Holder::default(),
                 base: None,
             },
+            began: None,
             door_at: Instant(0),
             base: None,
             end: None,
@@ -274,11 +277,15 @@ impl Attach {
     /// One step further, if its answers are there.
     fn advance(&mut self, now: Instant) -> Option<()> {
         if self.desk.is_paused() {
+            if self.step == Step::Judge {
+                self.began = None;
+            }
             return None;
         }
         let g = self.token.attach.generation;
         match self.step {
             Step::Judge => {
+                self.began.get_or_insert(now);
                 let survey = find::survey(&mut self.desk, &mut self.spec.hint, self.how.finish)?;
                 self.judge(survey);
             }
@@ -314,7 +321,7 @@ impl Attach {
                 true => self.enter(Step::Base),
                 false => self.lose(now),
             },
-            Step::Base => self.find_base()?,
+            Step::Base => self.find_base(now)?,
             Step::Open => {
                 self.desk.put_opened(&self.token)?;
                 self.enter(Step::Look);
@@ -357,8 +364,10 @@ impl Attach {
         self.over(End::Refused(refusal));
     }
 
+    /// Back to step 1 after a random wait.
     fn lose(&mut self, now: Instant) {
         self.lost = self.lost.saturating_add(1);
+        self.began = None;
         let span = self.spec.backoff_max.saturating_sub(BACKOFF_MIN).as_nanos();
         let span = u64::try_from(span).unwrap_or(u64::MAX).saturating_add(1);
         let wait = BACKOFF_MIN + Duration::from_nanos(self.next_random() % span);

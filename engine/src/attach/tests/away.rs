@@ -163,3 +163,25 @@ fn a_row_beyond_the_end_counts_as_there() {
         held(2, root_of(2, OLD), true)
     );
 }
+
+#[test]
+fn an_attempt_that_takes_too_long_starts_over() {
+    let mut world = volume(RootKind::Detached);
+    // Six minutes of silence, between the claim and the base.
+    world.plan(
+        "put door 2",
+        &[const { Plan::Say(StoreError::Unavailable) }; 360],
+    );
+    let mut machine = attach(How::default());
+    let won = opened(world.run(&mut machine));
+    assert_eq!((won.attach.generation, machine.lost()), (Generation(3), 1));
+    // Four minutes are no matter.
+    let mut world = volume(RootKind::Detached);
+    world.plan(
+        "put door 2",
+        &[const { Plan::Say(StoreError::Unavailable) }; 240],
+    );
+    let mut machine = attach(How::default());
+    let won = opened(world.run(&mut machine));
+    assert_eq!((won.attach.generation, machine.lost()), (Generation(2), 0));
+}
