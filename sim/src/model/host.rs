@@ -377,20 +377,19 @@ impl Turn<'_> {
             false => Name::Opened(n),
         };
         let judged = self.state.generation(self.state.hosts[host].below);
-        if let Some(lies) =
-            self.state
-                .store
-                .may_miss(Name::Opened(n), 2, self.rules, self.state.lies)
+        let told = self.state.lies;
+        match self
+            .state
+            .store
+            .may_miss(Name::Opened(n), 2, self.rules, told)
         {
-            if n > judged {
-                self.step(
-                    Label::Reads(host, "finds a number below not opened (7)"),
-                    lies,
-                    |next| {
-                        find_base_from(next, host, n - 1);
-                    },
-                );
+            Some(lies) if n > judged => {
+                let text = "finds a number below not opened (7)";
+                self.step(Label::Reads(host, text), lies, |next| {
+                    find_base_from(next, host, n - 1)
+                });
             }
+            _ => {}
         }
         if !self.state.store.may_exist(Name::Opened(n)) {
             return;

@@ -127,9 +127,10 @@ fn tell(rules: &Rules, found: &Found, with_story: bool, say: &mut dyn FnMut(&str
     let wrong = rules
         .wrong
         .and_then(|wrong| Wrong::ALL.iter().find(|(_, known)| *known == wrong));
-    let title = wrong.map_or(rules.name.to_string(), |(name, _)| {
-        format!("{name} in {}", rules.name)
-    });
+    let title = match wrong {
+        None => rules.name.to_string(),
+        Some((name, _)) => format!("{name} in {}", rules.name),
+    };
     let extent = if found.is_complete {
         "all"
     } else {

@@ -143,7 +143,7 @@ pub fn search(rules: &Rules, limit: u64, sample: u64, forks: Forks) -> Found {
                     });
                     return found;
                 }
-                if sample > 0 && found.states % sample == 0 {
+                if sample > 0 && found.states.is_multiple_of(sample) {
                     match super::lone::lone_taker(&next, rules) {
                         super::lone::Lone::Serves => found.driven += 1,
                         super::lone::Lone::NoRoom => {}
