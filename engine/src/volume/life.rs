@@ -653,7 +653,8 @@ impl<P: Payload> Volume<P> {
             Phase::Blank | Phase::Local | Phase::Fenced | Phase::Detached => {
                 self.own.phase = Phase::Attaching
             }
-            Phase::Serving => {}
+            // A detach publishes, and after a restart it must attach anew for that.
+            Phase::Serving | Phase::Detaching => {}
             _ => {
                 if let Some(wish) = wish {
                     self.told(
@@ -707,7 +708,8 @@ impl<P: Payload> Volume<P> {
             && self.own.attach_retry_at.is_none()
         {
             self.begin_attach(None, How::default());
-            return true;
+            // Where the phase allows none it is no progress: the caller would come back for ever.
+            return self.own.attempt.is_some();
         }
         false
     }
