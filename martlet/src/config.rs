@@ -283,6 +283,7 @@ impl Config {
                 *to = from.0;
             }
         };
+        time(&mut limits.absence_gap, keys.absence_gap);
         time(&mut limits.delete_grace, keys.delete_grace);
         time(&mut limits.watch, keys.watch);
         time(&mut limits.busy_after, keys.busy_after);

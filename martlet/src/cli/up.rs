@@ -4,17 +4,23 @@ use super::volume::{open_image, spooled};
 use super::{Asked, Common, Request, answer, progress, volume};
 use crate::admin;
 use crate::front::IscsiFront;
-use crate::host::{Host, Load, image_report};
+use crate::host::{Host, Known, Load, Opened, image_report};
 use crate::image;
 use crate::report::{Exit, Report, Result};
 use clap::Args;
-use engine::{Verdict, Wish};
+use engine::Wish;
+use engine::effect::Gate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+/// The line that says "ready" waits at most so long for volumes.
+const READY: Duration = Duration::from_secs(10);
 
 /// Size of the volume that `up` makes when no image is named.
 const DEMO_BYTES: u64 = 1 << 30;
@@ -223,19 +229,20 @@ impl Daemon {
         let front = IscsiFront::bind(listen).await?;
         let host = super::open(common, config, Some(front.route()))?;
         host.set_front(Arc::clone(&front) as Arc<dyn crate::host::Front>);
+        let mut opening = JoinSet::new();
         for known in host.here() {
-            if known.unborn {
-                tracing::warn!(volume = %known.container, "not served: its import has not ended, or was interrupted");
-                continue;
-            }
-            let opening = open_volume(Arc::clone(&host), known.container.clone());
-            tokio::spawn(opening);
+            opening.spawn(open_volume(Arc::clone(&host), known));
         }
         admin::listen(&host).map_err(|error| {
             Report::new(Exit::Unexpected, "ADMIN", "the admin socket cannot be made").cause(error)
         })?;
         front.start();
-        let count = host.here().iter().filter(|k| !k.unborn).count();
+        // Initiators that come before their volume is open are told to come back later; who waits for the line below
+        // need not. A volume that has to wait for the store keeps nobody waiting for long.
+        let _ = tokio::time::timeout(READY, opening_all(&mut opening)).await;
+        opening.detach_all();
+        let gates = host.running().into_iter().map(|d| *d.gate().borrow());
+        let count = gates.filter(|gate| *gate == Gate::Open).count();
         eprintln!("ready: {count} volumes at {}", front.bound());
         Ok(Self { host, front })
     }
@@ -255,24 +262,35 @@ impl Daemon {
     }
 }
 
+async fn opening_all(opening: &mut JoinSet<()>) {
+    while opening.join_next().await.is_some() {}
+}
+
 /// Opens a listed volume. One that refuses stays offline; the others live.
-async fn open_volume(host: Arc<Host>, container: engine::ids::Container) {
-    let opened = async {
-        let driver = host.start(&container)?;
-        // Known from the local note, long before the store answers: logins are told "later", not "no such target".
-        let offered = tokio::spawn({
-            let (host, container) = (Arc::clone(&host), container.clone());
-            async move { host.offer(&container).await }
-        });
-        let verdict = host.ask(&driver, Wish::Open).await?;
-        if let Verdict::Attached { base, .. } = verdict {
-            tracing::info!(volume = %container, version = base.0, "serving");
+async fn open_volume(host: Arc<Host>, known: Known) {
+    let container = known.container;
+    let offered = async {
+        if known.unborn {
+            return match host.settle(&container).await? {
+                Opened::Gone => {
+                    tracing::warn!(volume = %container, "its import had been interrupted: erased");
+                    Ok(())
+                }
+                Opened::Serving(_) => host.offer(&container).await,
+            };
+        }
+        host.start(&container)?;
+        // The shape is known from the local note, long before the store answers: a login is told "later" then, and not
+        // "no such target", which initiators take for good.
+        let (offered, opened) = tokio::join!(host.offer(&container), host.open(&container));
+        if let Opened::Gone = opened? {
+            tracing::warn!(volume = %container, "it is deleted");
+            host.withdraw(&container).await;
+            return Ok(());
         }
         offered
-            .await
-            .unwrap_or_else(|e| Err(Report::new(Exit::Unexpected, "OFFER", e.to_string())))
     };
-    if let Err(report) = opened.await {
+    if let Err(report) = offered.await {
         tracing::error!(volume = %container, "not served: {report}");
     }
 }

@@ -13,7 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// A folder that is open. Files are opened at their first use and stay open.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Folder {
     files: RwLock<BTreeMap<FileId, Arc<File>>>,
     cache: File,
     key: JournalKey,
+    /// Read while the folder is used; written once, when it is given up.
+    closed: RwLock<bool>,
 }
 
 impl Folder {
@@ -47,6 +49,7 @@ impl Folder {
             files: RwLock::default(),
             cache,
             key,
+            closed: RwLock::new(false),
         })
     }
 
@@ -60,6 +63,17 @@ impl Folder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => path.parent().map_or(Ok(()), files::sync_dir),
         }
+    }
+
+    /// Waits for what is under way and refuses everything from then on: what is removed next stays removed.
+    pub(super) fn close(&self) {
+        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// The right to use the folder; held as long as it is used. `None`: it was given up.
+    fn enter(&self) -> Option<RwLockReadGuard<'_, bool>> {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        (!*closed).then_some(closed)
     }
 
     fn journal(&self, file: FileId) -> PathBuf {
@@ -97,6 +111,7 @@ impl Folder {
     }
 
     pub(super) fn try_read(&self, read: &LocalRead) -> Option<Outcome<Bytes>> {
+        let _using = self.enter()?;
         let len = span(read)?;
         // Errors come again, and are reported, from the read that waits.
         let bytes = self
@@ -106,7 +121,7 @@ impl Folder {
     }
 
     pub(super) fn read(&self, read: &LocalRead) -> Outcome<Bytes> {
-        let Some(len) = span(read) else {
+        let (Some(len), Some(_using)) = (span(read), self.enter()) else {
             return Outcome::Disk(DiskError::Failed);
         };
         match self.with(read.file, |file| files::read_wait(file, read.at, len)) {
@@ -126,6 +141,7 @@ impl Folder {
         head: &RecordHead,
         data: &Parts<Bytes>,
     ) -> io::Result<()> {
+        let _using = self.enter().ok_or_else(given_up)?;
         // A record carries at most 1 MiB.
         let data_bytes = u32::try_from(data.len().0).map_err(io::Error::other)?;
         let page = record::emit(head, data_bytes, &self.key);
@@ -136,6 +152,7 @@ impl Folder {
     }
 
     pub(super) fn sync(&self, id: FileId) -> io::Result<()> {
+        let _using = self.enter().ok_or_else(given_up)?;
         let result = self.file(id).and_then(|file| file.sync_data());
         self.report(result, "sync", Some(id))
     }
@@ -151,6 +168,9 @@ impl Folder {
     }
 
     pub(super) fn request(&self, request: &DiskRequest<Bytes>) -> Outcome<Bytes> {
+        let Some(_using) = self.enter() else {
+            return Outcome::Disk(DiskError::Failed);
+        };
         let result = match request {
             DiskRequest::ReadNote => self
                 .report(kept::read_note(&self.path), "reading the note", None)
@@ -275,6 +295,10 @@ impl Folder {
         }
         files::sync_dir(&self.path.join("journal"))
     }
+}
+
+fn given_up() -> io::Error {
+    io::Error::other("the volume was given up")
 }
 
 fn allocate(file: &File, bytes: u64) -> io::Result<()> {

@@ -38,6 +38,14 @@ pub enum Disk {
 }
 
 impl Disk {
+    /// Waits for what is under way and refuses everything from then on.
+    pub fn close(&self) {
+        match self {
+            Self::Folder(folder) => folder.close(),
+            Self::Nowhere => {}
+        }
+    }
+
     /// Reads what is in memory already, without waiting for the disk. `None`: it is not, ask [`Disk::read`] from a
     /// thread that may wait.
     pub fn try_read(&self, read: &LocalRead) -> Option<Outcome<Bytes>> {

@@ -154,6 +154,11 @@ impl Driver {
         &self.0.container
     }
 
+    /// Cuts the volume off from its local disk, once what is under way there is done. For a volume that was given up.
+    pub fn close_disk(&self) {
+        self.0.disk.close();
+    }
+
     /// Takes a guest's command. `reply` gets every reply to guests that is ready before this returns, of this or another
     /// command; later ones go through [`World::deliver`].
     pub fn submit(

@@ -115,20 +115,25 @@ impl Host {
     /// There is one (exit 4), born or unborn.
     pub async fn name_is_free(&self, name: &str) -> Result<()> {
         super::check_name(name)?;
-        let known = self.everywhere().await?;
-        let Some(taken) = known.iter().find(|k| k.container.name.as_ref() == name) else {
-            return Ok(());
-        };
-        let report = Report::new(
-            Exit::Exists,
-            "VOLUME-EXISTS",
-            format!("there is a volume {name}"),
-        );
-        Err(if taken.unborn {
-            report.cause("its import has not ended, or was interrupted")
-        } else {
-            report.help(format!("martlet volume show {name}"))
-        })
+        let bears = |known: &Known| known.container.name.as_ref() == name;
+        for left in self.here().into_iter().filter(|k| k.unborn && bears(k)) {
+            // An import of this state directory that was interrupted: finished or erased now.
+            self.settle(&left.container).await?;
+        }
+        for known in self.everywhere().await?.into_iter().filter(bears) {
+            // A container without superblock holds no volume: what an erased one leaves until it is swept.
+            if known.place == Place::Here
+                || self.inspect(&known.container).await?.superblock.is_some()
+            {
+                return Err(Report::new(
+                    Exit::Exists,
+                    "VOLUME-EXISTS",
+                    format!("there is a volume {name}, or one is being imported"),
+                )
+                .help("martlet volume list --all"));
+            }
+        }
+        Ok(())
     }
 
     /// What the store says about a volume; nothing is changed.

@@ -148,6 +148,9 @@ impl Host {
     ///
     /// The list cannot be written, or the folder not removed.
     pub fn forget(&self, container: &Container) -> Result<()> {
+        if let Some(driver) = self.running_one(container) {
+            driver.close_disk();
+        }
         self.stop(container);
         self.state()
             .remove(container)

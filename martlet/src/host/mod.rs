@@ -27,11 +27,13 @@ use crate::driver::{Deliver, Driver, Guest, Pool, World};
 use crate::report::{Exit, Report, Result};
 use crate::store::Store;
 use bytes::Bytes;
+use engine::command::Refusal;
 use engine::ids::{Container, VolumeId};
 use engine::table::types::VolumeKind;
-use engine::{Command, Life, Reply, Verdict, Wish};
+use engine::{Command, Life, Limits, Reply, Verdict, Wish};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// Threads for the local disk: syncs of several volumes and cold reads overlap, and a scan keeps no sync waiting.
 const FILE_THREADS: usize = 8;
@@ -58,8 +60,16 @@ pub struct Host {
     world: World,
     guest: Guest,
     name: String,
-    volumes: Mutex<BTreeMap<Container, Driver>>,
+    volumes: Mutex<BTreeMap<Container, Running>>,
     front: OnceLock<Arc<dyn Front>>,
+}
+
+/// A volume that runs in this process.
+#[derive(Clone, Debug)]
+struct Running {
+    driver: Driver,
+    /// Whoever opens the volume has it: one opens, the others find it open.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Host {
@@ -124,17 +134,25 @@ impl Host {
 
     /// The volumes that run in this process.
     pub fn running(&self) -> Vec<Driver> {
-        self.lock().values().cloned().collect()
+        self.lock().values().map(|r| r.driver.clone()).collect()
     }
 
     /// The volume if it runs in this process.
     pub fn running_one(&self, container: &Container) -> Option<Driver> {
-        self.lock().get(container).cloned()
+        self.lock().get(container).map(|r| r.driver.clone())
     }
 
     // Every change of the map is whole.
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Container, Driver>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Container, Running>> {
         self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits(&self) -> Limits {
+        let mut limits = self.config.limits();
+        if self.world.store.is_consistent() && self.config.limits.absence_gap.is_none() {
+            limits.absence_gap = Duration::ZERO;
+        }
+        limits
     }
 
     fn life(&self) -> Life {
@@ -152,27 +170,33 @@ impl Host {
     ///
     /// Its folder cannot be opened.
     pub fn start(&self, container: &Container) -> Result<Driver> {
+        Ok(self.start_running(container)?.driver)
+    }
+
+    fn start_running(&self, container: &Container) -> Result<Running> {
         let mut volumes = self.lock();
-        if let Some(driver) = volumes.get(container) {
-            return Ok(driver.clone());
+        if let Some(running) = volumes.get(container) {
+            return Ok(running.clone());
         }
         let path = self.state.folder(container);
         let key = self.state.journal_key(container);
         let folder = Folder::open(&path, key).map_err(|error| {
-            disk_report(
-                &format!("the folder {} cannot be opened", path.display()),
-                &error,
-            )
+            let what = format!("the folder {} cannot be opened", path.display());
+            disk_report(&what, &error)
         })?;
         let driver = Driver::start(
             container.clone(),
             self.life(),
-            self.config.limits(),
+            self.limits(),
             Disk::Folder(folder),
             self.world.clone(),
         );
-        volumes.insert(container.clone(), driver.clone());
-        Ok(driver)
+        let running = Running {
+            driver,
+            turn: Arc::default(),
+        };
+        volumes.insert(container.clone(), running.clone());
+        Ok(running)
     }
 
     /// A volume that is only looked at, or read at a committed version: nothing local, nothing changed.
@@ -180,7 +204,7 @@ impl Host {
         Driver::start(
             container.clone(),
             self.life(),
-            self.config.limits(),
+            self.limits(),
             Disk::Nowhere,
             self.world.clone(),
         )
@@ -197,33 +221,64 @@ impl Host {
     ///
     /// It is not of this state directory (exit 6), or refuses.
     pub async fn serving(&self, container: &Container) -> Result<Driver> {
-        let listed = self.state.volumes();
-        let listed = listed.iter().find(|l| l.container == *container);
-        match listed {
-            None => {
-                return Err(Report::new(
-                    Exit::Refused,
-                    "NOT-ATTACHED",
-                    format!("volume {} is not attached here", container.name),
-                )
-                .help(format!("martlet volume attach {}", container.name)));
-            }
-            Some(listed) if listed.unborn => {
-                return Err(Report::new(
-                    Exit::Refused,
-                    "UNBORN",
-                    format!("volume {} is not born yet", container.name),
-                )
-                .cause("its import has not ended, or was interrupted"));
-            }
-            Some(_) => {}
+        let name = &container.name;
+        match self.state.listed(container) {
+            None => Err(Report::new(
+                Exit::Refused,
+                "NOT-ATTACHED",
+                format!("volume {name} is not attached here"),
+            )
+            .help(format!("martlet volume attach {name}"))),
+            Some(listed) if listed.unborn => Err(unborn(container)),
+            Some(_) => match self.open(container).await? {
+                Opened::Serving(driver) => Ok(driver),
+                Opened::Gone => Err(refusal(container, &Refusal::NoSuchVolume)),
+            },
         }
-        let driver = self.start(container)?;
+    }
+
+    /// Opens a listed volume. One whose birth was interrupted is finished or erased.
+    ///
+    /// # Errors
+    ///
+    /// It refuses: held elsewhere, damaged, and so on.
+    pub async fn open(&self, container: &Container) -> Result<Opened> {
+        let Running { driver, turn } = self.start_running(container)?;
+        let _turn = turn.lock().await;
         if driver.status().map_err(|e| stopped(container, e))?.serving {
-            return Ok(driver);
+            return Ok(Opened::Serving(driver));
         }
-        self.ask(&driver, Wish::Open).await?;
-        Ok(driver)
+        match self.ask(&driver, Wish::Open).await? {
+            Verdict::Erased => {
+                drop(driver);
+                self.forget(container)?;
+                self.world.store.sweep(container);
+                Ok(Opened::Gone)
+            }
+            Verdict::Attached { .. } => {
+                if self.state.listed(container).is_some_and(|l| l.unborn) {
+                    self.enlist(container, false)?;
+                }
+                Ok(Opened::Serving(driver))
+            }
+            other => Err(unexpected(container, &other)),
+        }
+    }
+
+    /// Whether a listed volume was settled that an interrupted birth had left: it is gone, or it is there.
+    ///
+    /// # Errors
+    ///
+    /// Its birth goes on in this process (exit 6), or the store does not answer.
+    pub async fn settle(&self, container: &Container) -> Result<Opened> {
+        if self.running_one(container).is_some() {
+            return Err(unborn(container));
+        }
+        let opened = self.open(container).await;
+        if opened.is_err() {
+            self.stop(container);
+        }
+        opened
     }
 
     /// Asks a volume; a refusal becomes an error.
@@ -285,6 +340,25 @@ impl Host {
             .update(container, |listed| listed.kind = kind)
             .map_err(|e| state_report(&e))
     }
+}
+
+/// What came of opening a volume.
+#[derive(Clone, Debug)]
+pub enum Opened {
+    /// It serves.
+    Serving(Driver),
+    /// It was never born, or is deleted: nothing of it is left.
+    Gone,
+}
+
+fn unborn(container: &Container) -> Report {
+    Report::new(
+        Exit::Refused,
+        "UNBORN",
+        format!("volume {} is not born yet", container.name),
+    )
+    .cause("its import has not ended")
+    .help("martlet volume list --all")
 }
 
 /// Refuses what is no volume name.

@@ -54,7 +54,16 @@ impl DirStore {
     /// Carries out a request on a thread of the store.
     pub fn execute(&self, request: StoreRequest<Bytes>, done: Done) {
         let store = self.clone();
-        self.pool.run(move || done(store.run(request)));
+        self.pool.run(move || {
+            let span = tracing::trace_span!("store", ?request);
+            let outcome = span.in_scope(|| {
+                let started = std::time::Instant::now();
+                let outcome = store.run(request);
+                tracing::trace!(elapsed = ?started.elapsed(), ?outcome);
+                outcome
+            });
+            done(outcome);
+        });
     }
 
     /// Every volume's container.

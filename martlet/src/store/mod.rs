@@ -70,6 +70,11 @@ impl Store {
         }
     }
 
+    /// Whether what was stored is found by every later read: nothing needs to be asked twice then.
+    pub const fn is_consistent(&self) -> bool {
+        matches!(self, Self::Dir(_))
+    }
+
     /// Every volume's container in the store.
     ///
     /// # Errors
@@ -79,6 +84,18 @@ impl Store {
         match self {
             Self::Dir(dir) => dir.containers(),
             Self::Swift(swift) => swift.containers().await,
+        }
+    }
+
+    /// Removes the container of a volume that was erased, where a listing is the truth. Swift's lags behind: there the
+    /// empty container stays until a later sweep has seen it empty twice.
+    pub fn sweep(&self, container: &Container) {
+        if let Self::Dir(dir) = self {
+            dir.execute(
+                StoreRequest::DeleteContainer(container.clone()),
+                // Not empty after all: a later sweep finds it.
+                Box::new(|_| {}),
+            );
         }
     }
 

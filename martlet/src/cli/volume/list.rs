@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// `volume list`.
 #[derive(Args, Debug, Clone, Serialize, Deserialize)]
 pub struct List {
-    /// Also volumes that are not born yet
+    /// Also what is not born yet, or being deleted
     #[arg(long)]
     pub all: bool,
 }
@@ -25,7 +25,10 @@ impl List {
         let known = asked.host.everywhere().await?;
         let mut rows = rows(&asked.host, known).await;
         if !self.all {
-            rows.retain(|row| row.get("state") != Some(&json!("unborn")));
+            rows.retain(|row| {
+                let state = row.get("state").and_then(Value::as_str);
+                !matches!(state, Some("unborn" | "deleted" | "empty"))
+            });
         }
         Ok(json!({ "volumes": rows }))
     }
@@ -95,6 +98,7 @@ pub(in crate::cli) async fn summary(host: &Host, known: &Known) -> Value {
                 set("holder", json!(holder.host));
             }
             match &found.root {
+                None if found.superblock.is_none() => set("state", json!("empty")),
                 None => set("state", json!("unborn")),
                 Some(root) => {
                     set("size_bytes", json!(root.geometry.capacity_bytes().0));

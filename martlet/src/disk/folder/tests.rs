@@ -261,15 +261,33 @@ fn kept_leaves_are_checked_when_they_come_back() {
 }
 
 #[test]
-fn a_file_that_does_not_fit_the_disk_is_not_left_behind() {
+fn a_file_that_cannot_be_made_is_not_left_behind() {
     let (_dir, folder) = folder();
-    // More than any disk here has, less than a file's largest size.
+    // Larger than a file may be: refused at once, without filling the disk for everybody else.
     let create = DiskRequest::CreateFile {
         file: FILE,
-        bytes: ByteCount(1 << 43),
+        bytes: ByteCount(1 << 62),
     };
     let outcome = folder.request(&create);
     assert!(matches!(outcome, Outcome::Disk(_)), "{outcome:?}");
     let files = folder.request(&DiskRequest::ListFiles);
     assert!(matches!(files, Outcome::Files(list) if list.is_empty()));
+}
+
+#[test]
+fn a_folder_that_was_given_up_stays_removed() {
+    let (dir, folder, [first, _]) = written();
+    folder.close();
+    Folder::remove(&dir.path().join("v")).unwrap();
+    assert!(folder.try_read(&read_of(&first, 0..10)).is_none());
+    let create = DiskRequest::CreateFile {
+        file: FileId(9),
+        bytes: ByteCount(FILE_BYTES),
+    };
+    assert!(matches!(
+        folder.request(&create),
+        Outcome::Disk(DiskError::Failed)
+    ));
+    assert!(folder.sync(FILE).is_err());
+    assert!(!dir.path().join("v").exists());
 }
