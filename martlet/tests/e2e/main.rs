@@ -1,0 +1,10 @@
+//! The main job, end to end: the real program, a directory and a real Swift, real clients.
+//!
+//! Needs what `tests/install.sh` installs. `MARTLET_LONG=1` runs the longer variants.
+
+mod cli;
+mod clone;
+mod kill;
+mod main_job;
+mod snapshot;
+mod support;
