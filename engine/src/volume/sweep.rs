@@ -7,10 +7,13 @@ use crate::effect::{Effect, Notice, Outcome};
 use crate::object::names::RootName;
 use crate::payload::Payload;
 use crate::table::types::Root;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+
+/// A run that was stopped begins again after the grace, and never sooner than this.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// What an outcome of ours belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,7 +174,7 @@ impl<P: Payload> Volume<P> {
                     LookVerdict::Fenced => self.fenced(),
                     LookVerdict::Refused(_) => {
                         self.sweep_drop();
-                        self.sweep.next_at = Some(now + self.limits.delete_grace);
+                        self.sweep.next_at = Some(now + self.limits.delete_grace.max(AGAIN));
                     }
                 }
             }
@@ -196,7 +199,7 @@ impl<P: Payload> Volume<P> {
         match report.stopped {
             Some(Stopped::Fenced) => self.fenced(),
             Some(Stopped::Blocked { .. }) => {
-                self.sweep.next_at = Some(self.now + self.limits.delete_grace)
+                self.sweep.next_at = Some(self.now + self.limits.delete_grace.max(AGAIN))
             }
             None if !report.damaged.is_empty() => {
                 let ripe = self.sweep.graves.ripe(self.limits.delete_grace, self.now);
