@@ -112,7 +112,7 @@ fn options() -> Result<Options, String> {
         units: 1,
     };
     while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse::<u64>().map_err(|e| e.to_string());
         let pair = |text: String| {
             let (name, secret) = text.split_once(':').ok_or("NAME:SECRET")?;

@@ -229,7 +229,7 @@ fn reply(block_bytes: u32, command: &Command<Bytes>, choice: u8) -> Reply<Bytes>
         (5, Command::CompareAndWrite { .. }) => Reply::Miscompare { at: ByteCount(1) },
         (_, Command::Read(extent)) => {
             let bytes = extent.count.0 * u64::from(block_bytes);
-            if choice % 2 == 0 {
+            if choice.is_multiple_of(2) {
                 Reply::Read(Parts::zeros(ByteCount(bytes)))
             } else {
                 // Two parts, cut in the middle of a block.

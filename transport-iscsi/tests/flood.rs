@@ -202,5 +202,5 @@ fn damaged_streams_neither_panic_nor_take_memory() {
         answered > STREAMS / 50,
         "{answered} commands reached the volume"
     );
-    println!("{STREAMS} streams, {entered} logins, {answered} commands, at most {peak} bytes");
+    eprintln!("{STREAMS} streams, {entered} logins, {answered} commands, at most {peak} bytes");
 }

@@ -200,7 +200,7 @@ impl Peer {
                 cdb[0] = if is_read { 0x28 } else { 0x2a };
                 cdb[2..6].copy_from_slice(&lba.to_be_bytes());
                 cdb[7..9].copy_from_slice(&count.to_be_bytes());
-                let edtl = number("edtl=").unwrap_or(u32::from(count) * 512);
+                let edtl = number("edtl=").unwrap_or_else(|| u32::from(count) * 512);
                 let data = vec![0xab; number("now=").unwrap_or(0) as usize];
                 self.command(itt, cdb, edtl, is_read, !is_read, &words, &data);
             }
