@@ -227,6 +227,12 @@ impl Task {
         if self.is_gone {
             return Poll::Pending;
         }
+        if has_ended && self.machine.transmit().is_empty() {
+            // All is said. The volume may still work on what was taken back; the peer need not wait for that.
+            self.is_gone = true;
+            let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both);
+            return Poll::Pending;
+        }
         // A peer that does not take its answers is not listened to.
         let listens =
             !has_ended && self.machine.transmit().len() < self.server.limits.inflight_bytes;
