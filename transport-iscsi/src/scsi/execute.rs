@@ -349,10 +349,10 @@ impl<P: WirePayload> Job<P> {
         let bytes = part.count.0 * u64::from(self.block_bytes);
         if let Some(data) = &verify.data {
             let differs = if verify.against == Against::OneBlock {
-                first_difference(found, data.as_slice().iter().cycle())
+                first_difference(found, data.as_slice())
             } else {
                 let wanted = data.slice(verify.done..verify.done + bytes);
-                first_difference(found, wanted.as_slice().iter())
+                first_difference(found, wanted.as_slice())
             };
             if let Some(at) = differs {
                 return Step::Done(Outcome::check(
@@ -467,28 +467,36 @@ fn joined<P: WirePayload>(parts: Parts<P>) -> P {
     P::from_bytes(bytes.freeze())
 }
 
-/// Offset of the first byte of `found` that is not as wanted.
-fn first_difference<'a, P: WirePayload>(
-    found: &Parts<P>,
-    mut wanted: impl Iterator<Item = &'a u8>,
-) -> Option<u64> {
+/// Offset of the first byte of `found` that is not as wanted; `wanted` is repeated as often as needed.
+fn first_difference<P: WirePayload>(found: &Parts<P>, wanted: &[u8]) -> Option<u64> {
     let mut at = 0;
     for part in &found.0 {
         match part {
             Part::Data(p) => {
-                for byte in p.as_slice() {
-                    if wanted.next().is_some_and(|w| w != byte) {
-                        return Some(at);
+                let mut rest = p.as_slice();
+                while !rest.is_empty() && !wanted.is_empty() {
+                    let from = wanted.get(at as usize % wanted.len()..).unwrap_or(&[]);
+                    let count = rest.len().min(from.len());
+                    let pairs = rest.iter().zip(from);
+                    // Slices are compared as a whole; only where they differ is the byte looked for.
+                    if rest.get(..count) != from.get(..count) {
+                        let differs = pairs.take_while(|(a, b)| a == b).count();
+                        return Some(at + differs as u64);
                     }
-                    at += 1;
+                    rest = rest.get(count..).unwrap_or(&[]);
+                    at += count as u64;
                 }
             }
             Part::Zeros(n) => {
-                for _ in 0..n.0 {
-                    if wanted.next().is_some_and(|w| *w != 0) {
-                        return Some(at);
+                let end = at + n.0;
+                while at < end && !wanted.is_empty() {
+                    let from = wanted.get(at as usize % wanted.len()..).unwrap_or(&[]);
+                    let count = (end - at).min(from.len() as u64);
+                    let mut zeros = from.iter().take(count as usize);
+                    if let Some(differs) = zeros.position(|b| *b != 0) {
+                        return Some(at + differs as u64);
                     }
-                    at += 1;
+                    at += count;
                 }
             }
         }
@@ -708,4 +716,32 @@ pub fn without_unit<P: WirePayload>(request: &Request, unit_count: u16) -> Outco
 /// The bytes of nothing.
 pub(crate) fn no_data<P: WirePayload>() -> P {
     P::from_bytes(Bytes::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::units::ByteCount;
+
+    #[track_caller]
+    fn check(wanted: &[u8], expected: Option<u64>) {
+        let mut found = Parts::one(Bytes::from_static(b"abab"));
+        found.push(Part::Zeros(ByteCount(4)));
+        found.push(Part::Data(Bytes::from_static(b"ab")));
+        assert_eq!(first_difference(&found, wanted), expected, "{wanted:?}");
+    }
+
+    #[test]
+    fn the_first_byte_that_differs_is_told() {
+        check(b"abab\0\0\0\0ab", None);
+        check(b"abab\0\0\0\0aX", Some(9));
+        check(b"abab\0\0X\0ab", Some(6));
+        check(b"Xbab\0\0\0\0ab", Some(0));
+    }
+
+    #[test]
+    fn one_block_is_compared_again_and_again() {
+        check(b"ab", Some(4));
+        check(b"abab\0\0\0\0", None);
+    }
 }

@@ -441,6 +441,10 @@ impl<P: WirePayload> Full<P> {
         let Some(task) = self.tasks.remove(key) else {
             return;
         };
+        if matches!(task.state, State::Waiting) {
+            // Left there, it would be found only at the front, and the line could grow without bound.
+            self.waiting.retain(|waiting| *waiting != key);
+        }
         if task.is_immediate {
             self.immediate = self.immediate.saturating_sub(1);
         } else {
@@ -571,6 +575,20 @@ impl<P: WirePayload> Full<P> {
             data_sn: DataSn(0),
         };
         io.out.push(&reject.emit(header.0.len() as u32), &header.0);
+    }
+}
+
+impl<P> Drop for Full<P> {
+    /// A connection whose task died (a panic in a backend) must not keep its initiator out for ever.
+    fn drop(&mut self) {
+        if !self.has_departed
+            && let Some(target) = &self.target
+        {
+            for unit in target.units() {
+                unit.nexus_lost(&self.nexus, self.tsih);
+            }
+            target.depart(self.tsih);
+        }
     }
 }
 

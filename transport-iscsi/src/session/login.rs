@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Most text of one login request, continued over several PDUs.
 const TEXT_BYTES_MAX: usize = 32 << 10;
+/// Most text of one answer: what an initiator takes before it has said more. RFC 7143 §13.12, "MaxRecvDataSegmentLength".
+const ANSWER_BYTES_MAX: usize = 8192;
 /// Most requests of one login: more is a peer that never ends.
 const REQUESTS_MAX: u32 = 64;
 
@@ -148,6 +150,9 @@ impl Login {
             self.key(key, value, &proof, &mut answer)?;
         }
         self.prove(&proof, &mut answer)?;
+        if answer.len() > ANSWER_BYTES_MAX {
+            return Err(LoginStatus::INITIATOR_ERROR);
+        }
         self.leave_stage(request, answer)
     }
 

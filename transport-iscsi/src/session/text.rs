@@ -10,6 +10,8 @@ use crate::wire::text::{TextRequest, TextResponse};
 
 /// Most text of one request, continued over several PDUs.
 const TEXT_BYTES_MAX: usize = 64 << 10;
+/// Most text of one answer: some 10,000 targets. A request may ask for all of them again and again.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// A text exchange at some point.
 #[derive(Debug, Default)]
@@ -99,6 +101,10 @@ impl<P: WirePayload> Full<P> {
             }
             "InitiatorAlias" => {}
             _ => keys::push_pair(&mut self.text.answer, key, "NotUnderstood"),
+        }
+        if self.text.answer.len() > ANSWER_BYTES_MAX {
+            self.text.answer.clear();
+            return Err(Malformed::protocol("a text answer beyond 1 MiB"));
         }
         Ok(())
     }

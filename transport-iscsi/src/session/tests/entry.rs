@@ -76,6 +76,28 @@ fn refusals_have_their_status() {
 }
 
 #[test]
+fn more_keys_than_an_answer_holds_are_refused() {
+    let keys: String = (0..700).map(|i| format!(" K{i}=1")).collect();
+    check(|_| {}, &format!("{WHO}{keys}"), "login status 0200");
+}
+
+#[test]
+fn a_list_asked_for_again_and_again_ends() {
+    let node = Arc::new(Node::default());
+    for i in 0..200 {
+        let mut spec = spec();
+        spec.name = format!("iqn.2011-05.io.martlet:v{i}");
+        node.add(spec).expect("a target");
+    }
+    let mut peer = Peer::new(node);
+    let text = "InitiatorName=iqn.x:a SessionType=Discovery";
+    peer.login_request(1, 1, Some(Stage::FullFeature), text);
+    let said = ask(&mut peer, Ttt::NONE, &"SendTargets=All ".repeat(500));
+    assert_eq!(said, "reject 04");
+    assert!(ask(&mut peer, Ttt::NONE, "SendTargets=All ").starts_with("text more"));
+}
+
+#[test]
 fn who_owes_a_proof_cannot_skip_it() {
     let secret = |s: &mut crate::target::TargetSpec| s.credentials = Some(credentials());
     // Straight into the operational stage.

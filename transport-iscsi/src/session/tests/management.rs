@@ -176,3 +176,12 @@ fn a_removed_target_ends_its_sessions() {
     assert!(a.machine.is_done());
     assert_eq!(target.session_count(), 0);
 }
+
+#[test]
+fn a_connection_that_is_dropped_frees_its_place() {
+    let mut a = Peer::logged_in();
+    let target = a.node.all().remove(0);
+    a.run("read 10 0+1  → submit t0 read 0+1");
+    drop(a);
+    assert_eq!(target.session_count(), 0);
+}
