@@ -118,8 +118,15 @@ fn block_limits(unit: &UnitView<'_>) -> Vec<u8> {
     out.extend([0; 4]); // maximum prefetch length: no limit
     out.extend(u32::MAX.to_be_bytes()); // maximum unmap LBA count: no limit
     out.extend((UNMAP_DESCRIPTORS_MAX as u32).to_be_bytes());
-    out.extend(grain.to_be_bytes()); // optimal unmap granularity
-    out.extend(0x8000_0000_u32.to_be_bytes()); // unmap granularity alignment 0, valid
+    // Of one block it need not be told, and is better not: QEMU (block/iscsi.c, 7.2 to 10) keeps a map of allocated
+    // clusters when it is, and fills that map by requests that end at 512 bytes, on which it then asserts.
+    let (granularity, alignment) = if grain > 1 {
+        (grain, 0x8000_0000_u32)
+    } else {
+        (0, 0)
+    };
+    out.extend(granularity.to_be_bytes()); // optimal unmap granularity
+    out.extend(alignment.to_be_bytes()); // unmap granularity alignment 0, valid
     out.extend(unit.write_same_blocks_max().to_be_bytes());
     out.extend(record.to_be_bytes()); // maximum atomic transfer length
     out.extend([0; 4]); // atomic alignment: none
