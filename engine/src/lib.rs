@@ -14,6 +14,9 @@
 
 extern crate alloc;
 
+#[macro_use]
+pub mod zoo;
+
 pub mod attach;
 mod cache;
 pub mod codec;

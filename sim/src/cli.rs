@@ -18,6 +18,10 @@ pub(crate) const USAGE: &str = "\
 usage: sim run [--seeds N | --minutes M] [--seed-base S] [--jobs J] [--profile P] [--ops N] [--twice] [--json]
        sim replay SEED|FILE [--profile P] [--ops N] [--story]
        sim shrink SEED|FILE [--profile P] [--ops N] [--runs N] [--out FILE]
+       sim exhaustive [--ops N] [--jobs J]
+       sim zoo [BUG …] [--seeds BUDGET] [--streams N] [--profile P]   (built with --features zoo)
+       sim marks [--seeds N]                                          (built with --features zoo)
+--bug NAME (built with --features zoo) switches a bug on for run, replay and shrink
        sim model [--config NAME] [--wrong NAME] [--states N] [--progress-every N] [--all]
 profiles: safety liveness snapshot fencing gc wire all";
 
@@ -29,11 +33,13 @@ struct Options {
     base: u64,
     jobs: usize,
     profile: Profile,
+    has_profile: bool,
     ops: Option<u64>,
     json: bool,
     story: bool,
     twice: bool,
     runs: u32,
+    streams: u64,
     out: Option<String>,
     rest: Vec<String>,
 }
@@ -45,11 +51,13 @@ fn parse(words: &[String]) -> Result<Options, String> {
         base: 0,
         jobs: std::thread::available_parallelism().map_or(1, |n| n.get()),
         profile: Profile::Safety,
+        has_profile: false,
         ops: None,
         json: false,
         story: false,
         twice: false,
         runs: 600,
+        streams: 20,
         out: None,
         rest: Vec::new(),
     };
@@ -66,9 +74,12 @@ fn parse(words: &[String]) -> Result<Options, String> {
             "--jobs" => o.jobs = number::<usize>(value()?)?.max(1),
             "--ops" => o.ops = Some(number(value()?)?),
             "--runs" => o.runs = number(value()?)?,
+            "--streams" => o.streams = number(value()?)?,
+            "--bug" => bug(Some(value()?))?,
             "--out" => o.out = Some(value()?.clone()),
             "--profile" => {
                 let name = value()?;
+                o.has_profile = true;
                 o.profile = Profile::parse(name).ok_or_else(|| format!("no profile {name}"))?;
             }
             "--json" => o.json = true,
@@ -94,6 +105,9 @@ pub(crate) fn run(words: &[String]) -> Result<bool, String> {
         "run" => run_seeds(&options),
         "replay" => replay(&options),
         "shrink" => shrink_case(&options),
+        "exhaustive" => exhaust(&options),
+        "zoo" => zoo(&options),
+        "marks" => marks(&options),
         other => Err(format!("unknown command {other}")),
     }
 }
@@ -338,4 +352,101 @@ fn report(o: &Options, total: &Total, seconds: f64, same: Option<bool>) {
         let text: String = text.chars().take(600).collect();
         println!("VIOLATED by seed {seed}: {text}\n  {}", replay(*seed));
     }
+}
+
+/// Switches a bug of the engine on, or all off.
+fn bug(name: Option<&str>) -> Result<(), String> {
+    #[cfg(feature = "zoo")]
+    {
+        if let Some(name) = name
+            && !sim::zoo::names("bug")?.iter().any(|n| n == name)
+        {
+            return Err(format!("no bug {name}"));
+        }
+        engine::zoo::switch(name);
+        Ok(())
+    }
+    #[cfg(not(feature = "zoo"))]
+    {
+        let _ = name;
+        Err("this build has no bugs to switch on: build with --features zoo".into())
+    }
+}
+
+fn zoo(o: &Options) -> Result<bool, String> {
+    let all = sim::zoo::names("bug")?;
+    let chosen: Vec<String> = if o.rest.is_empty() {
+        all
+    } else {
+        o.rest.clone()
+    };
+    let budget = o.seeds.unwrap_or(400);
+    let profiles = if o.has_profile {
+        vec![o.profile]
+    } else {
+        sim::zoo::HUNT.to_vec()
+    };
+    println!("| bug | median | p95 | noticed | by | example |");
+    println!("|---|---|---|---|---|---|");
+    let mut good = true;
+    for name in &chosen {
+        bug(Some(name))?;
+        let fared = sim::zoo::hunt(o.streams, budget, o.base, &profiles, o.jobs);
+        bug(None)?;
+        let noticed = fared.seeds.iter().flatten().count();
+        let shown = |n: Option<u64>| n.map_or(format!("> {budget}"), |n| n.to_string());
+        let example = fared
+            .example
+            .map_or(String::new(), |(s, p)| format!("{s} {}", p.name()));
+        println!(
+            "| {name} | {} | {} | {noticed}/{} | {} | {example} |",
+            shown(fared.percentile(50)),
+            shown(fared.percentile(95)),
+            o.streams,
+            fared.properties.join(", "),
+        );
+        good &= noticed > 0;
+    }
+    Ok(good)
+}
+
+fn marks(o: &Options) -> Result<bool, String> {
+    #[cfg(feature = "zoo")]
+    {
+        let profiles = if o.has_profile {
+            vec![o.profile]
+        } else {
+            sim::zoo::HUNT.to_vec()
+        };
+        for n in 0..o.seeds.unwrap_or(200) {
+            let profile = profiles[(n % profiles.len() as u64) as usize];
+            run_case(&Case::new(o.base + n, profile), Detail::Counts);
+        }
+        let (hit, missed): (Vec<_>, Vec<_>) = sim::zoo::names("mark")?
+            .into_iter()
+            .partition(|n| engine::zoo::was_reached(n));
+        println!("reached: {}", hit.join(", "));
+        println!("not reached: {}", missed.join(", "));
+        Ok(missed.is_empty())
+    }
+    #[cfg(not(feature = "zoo"))]
+    {
+        let _ = o;
+        Err("this build has no marks: build with --features zoo".into())
+    }
+}
+
+fn exhaust(o: &Options) -> Result<bool, String> {
+    let counts = sim::exhaustive::run(o.ops.unwrap_or(3), o.jobs, |text| println!("{text}"));
+    println!(
+        "{} workloads of up to {} operations out of {}: {} crash points, {} runs, {} events; {} violations",
+        counts.workloads,
+        o.ops.unwrap_or(3),
+        sim::exhaustive::ALPHABET.len(),
+        counts.points,
+        counts.runs,
+        counts.events,
+        counts.violations
+    );
+    Ok(counts.violations == 0)
 }

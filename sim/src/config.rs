@@ -157,6 +157,8 @@ pub struct Config {
     pub a1: bool,
     /// Whether a restart is followed by a read of every block before anything else.
     pub sweep: bool,
+    /// What is asked, instead of drawn operations.
+    pub script: Option<crate::exhaustive::Script>,
 }
 
 impl Config {
@@ -199,6 +201,7 @@ impl Config {
                 || profile == Profile::Fencing && d.of(2) == 1,
             a1: true,
             sweep: d.of(3) > 0,
+            script: None,
         }
     }
 }
@@ -268,7 +271,7 @@ impl Draw<'_> {
             leaves_bytes: ByteCount(self.one_of(&[4096, 600, 1 << 20])),
             checkpoint_interval: ms(self.one_of(&[300_000, 1_000, 20_000])),
             high_water: self.one_of(&[50, 30, 80]),
-            delete_grace: ms(self.one_of(&[600_000, 0, 5_000])),
+            delete_grace: ms(self.one_of(&[600_000, 300_000])),
             ..Limits::default()
         }
     }

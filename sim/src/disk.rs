@@ -545,21 +545,21 @@ impl Disk {
         bad
     }
 
-    /// What the end of the process leaves, its operations in flight included.
+    /// What the end of the process leaves, its operations in flight included. Says how many pages were not synced.
     pub fn end(
         &mut self,
         in_flight: Vec<Local>,
         end: End,
         survival: Survival,
         choices: &mut Choices,
-    ) {
+    ) -> u64 {
         self.events += 1;
         let crash = self.entity << 32 | self.events << 16;
         for (n, local) in in_flight.into_iter().enumerate() {
             self.land(local, end, survival, crash | n as u64, choices);
         }
         if end == End::Kill {
-            return;
+            return 0;
         }
         self.notes = self.notes_durable.clone();
         let unit = self.unit;
@@ -567,6 +567,7 @@ impl Disk {
         for file in self.files.values_mut().chain([&mut self.cache]) {
             file.lose_power(unit, survival, crash, &mut number, choices);
         }
+        number
     }
 
     fn land(&mut self, local: Local, end: End, survival: Survival, n: u64, choices: &mut Choices) {

@@ -1,12 +1,13 @@
 //! Guests: each asks one command at a time, hears its answer, thinks, and asks the next.
 
 use crate::choice::Die;
+use crate::exhaustive::Act;
 use crate::oracle::Violation;
 use crate::payload::{Blocks, Stamp, push_stamps};
-use crate::seat::Asked;
+use crate::seat::{Asked, Wished1};
 use crate::workload::{Kind, Plan, plan};
-use crate::world::{Event, MS, Phase, US, World};
-use engine::command::{Command, Failure, Reply};
+use crate::world::{Event, MS, Phase, SEC, US, World};
+use engine::command::{Command, Failure, Reply, Wish};
 use engine::ids::Tag;
 use engine::layers::split;
 use engine::payload::Payload;
@@ -31,7 +32,8 @@ impl World {
     /// All blocks are read before anything else.
     pub(crate) fn sweep(&mut self, seat: usize) {
         let capacity = self.volumes[self.seats[seat].volume].geometry.capacity.0;
-        let step = 64;
+        // Short enough to be read before BUSY through a slow store and a tiny cache.
+        let step = 8;
         self.seats[seat].sweep = (0..capacity)
             .step_by(step as usize)
             .map(|at| Extent::new(at, step.min(capacity - at)))
@@ -66,7 +68,25 @@ impl World {
                 self.think(seat, slot, op);
                 return;
             }
-            (op, plan(&mut self.choices, &self.config, op))
+            let acts = self
+                .config
+                .script
+                .as_ref()
+                .map(|s| s.acts[op as usize].clone());
+            match acts {
+                Some(Act::Guest(plan)) => (op, plan),
+                Some(act) => {
+                    self.next_op += 1;
+                    self.scripted = Some(self.next_wish);
+                    if act == Act::Checkpoint {
+                        self.ask_wish(seat, Wished1::Checkpoint, Wish::Checkpoint);
+                    } else {
+                        self.snapshot(seat, format!("s{op}"), op + 1);
+                    }
+                    return;
+                }
+                None => (op, plan(&mut self.choices, &self.config, op)),
+            }
         } else {
             self.seats[seat].parked.push(slot);
             return;
@@ -389,7 +409,8 @@ impl World {
             (Reply::Busy, kind) => {
                 // A read may wait for a store that is only slow; nothing else has a reason left.
                 let reads = matches!(kind, Kind::Read | Kind::CompareAndWrite);
-                if self.phase == Phase::Chaos || s.may_be_busy || reads {
+                let recent = self.now < self.healed_at + 120 * SEC;
+                if self.phase == Phase::Chaos || s.may_be_busy || reads || recent {
                     return Ok(());
                 }
                 Err(Violation::new(

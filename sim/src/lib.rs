@@ -8,6 +8,7 @@ pub mod casefile;
 pub mod choice;
 pub mod config;
 pub mod disk;
+pub mod exhaustive;
 pub mod model;
 pub mod oracle;
 pub mod payload;
@@ -19,6 +20,7 @@ pub mod store;
 pub mod trace;
 pub mod workload;
 pub mod world;
+pub mod zoo;
 
 mod act;
 mod initiator;

@@ -51,7 +51,11 @@ impl World {
                     format!("{} leaves before the volume serves", root.name),
                 ));
             };
-            if root.cut.0 > history.durable() {
+            // A volume whose disk failed saves what is whole, durable or not.
+            let saves = self.seats[seat].disk.note().is_some_and(|n| {
+                matches!(n.intent, Some(engine::journal::note::Intent::Emergency(_)))
+            });
+            if root.cut.0 > history.durable() && !saves {
                 let text = format!(
                     "{} leaves with cut {}; the journal is durable up to {}",
                     root.name,

@@ -8,7 +8,7 @@ use crate::payload::{Blocks, Stamp};
 use crate::seat::{Role, Wished, Wished1};
 use crate::world::{Event, MS, Phase, SEC, World};
 use engine::command::{BirthSpec, Committed, Refusal, Verdict, Wish};
-use engine::ids::{AttachId, Version, WishId, WishKey};
+use engine::ids::{AttachId, StateDirId, Version, WishId, WishKey};
 use engine::object::names::{ObjectName, RootName};
 use engine::payload::Parts;
 use engine::units::ChunkIndex;
@@ -27,7 +27,7 @@ pub(crate) const AGAIN_ATTACH: u32 = 3;
 pub(crate) const AGAIN_SESSIONS: u32 = 4;
 
 impl World {
-    fn ask_wish(&mut self, seat: usize, what: Wished1, wish: Wish<Blocks>) -> u64 {
+    pub(crate) fn ask_wish(&mut self, seat: usize, what: Wished1, wish: Wish<Blocks>) -> u64 {
         let id = self.next_wish;
         self.next_wish += 1;
         let s = &mut self.seats[seat];
@@ -221,6 +221,18 @@ impl World {
             ));
             return;
         };
+        if self.scripted == Some(id) {
+            self.scripted = None;
+            let life = self.seats[seat].life;
+            self.after(
+                1,
+                Event::Guest {
+                    seat,
+                    life,
+                    slot: 0,
+                },
+            );
+        }
         match (verdict, wished.what.clone()) {
             (Verdict::Begun, Wished1::Birth) => self.begun(seat),
             (Verdict::Loaded, Wished1::Load) => {
@@ -292,7 +304,14 @@ impl World {
     }
 
     fn refused(&mut self, seat: usize, id: u64, refusal: &Refusal, what: &Wished1) {
+        let was_final = self.final_wish == Some(id);
         self.final_again(id);
+        if was_final && matches!(refusal, Refusal::Disk(_)) && self.seats[seat].disk_hurt {
+            // Its disk failed before it was healed: the operator starts it anew.
+            self.seats[seat].disk_hurt = false;
+            self.restart(seat);
+            return;
+        }
         match what {
             Wished1::Birth => self.later(seat, AGAIN_OPEN),
             Wished1::Load => {
@@ -319,6 +338,12 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn restart(&mut self, seat: usize) {
+        self.end_process(seat, crate::disk::End::Kill, crate::disk::Survival::All);
+        let life = self.seats[seat].life;
+        self.after(SEC, Event::Start { seat, life });
     }
 
     fn later(&mut self, seat: usize, what: u32) {
@@ -427,6 +452,10 @@ impl World {
             return;
         }
         self.seats[seat].attach = Some(root.name.attach);
+        if let Some((at, ..)) = self.config.script.as_ref().and_then(|s| s.crash) {
+            let s = &mut self.seats[seat];
+            s.crash_at = Some((s.effects + at, 0));
+        }
         self.begin_history(seat, root.name);
         self.unpark(seat);
     }
@@ -448,21 +477,42 @@ impl World {
         let s = &mut self.seats[seat];
         s.attach = attach;
         s.saw_door = false;
-        let fresh = s.history.is_none() || set_aside || s.released;
         s.released = false;
-        if fresh {
-            let Some(base) = self.base_of(seat, attach, base) else {
-                let text =
-                    format!("the history goes on from version {base}, which nobody published");
-                self.fail(Violation::new("F2", text));
-                return;
-            };
+        let known = s.history.is_some() && !set_aside;
+        let Some(base) = self.base_of(seat, attach, base) else {
+            let text = format!("the history goes on from version {base}, which nobody published");
+            self.fail(Violation::new("F2", text));
+            return;
+        };
+        // The history goes on if the attachment before was one of this very folder.
+        let own =
+            attach.is_none_or(|a| self.opened_below(seat, a) == Some(self.seats[seat].state_dir));
+        if !(known && own) {
             self.begin_history(seat, base);
         }
         if self.config.sweep || self.phase != Phase::Chaos {
             self.sweep(seat);
         }
         self.unpark(seat);
+    }
+
+    // Whose the highest attachment below is.
+    fn opened_below(&self, seat: usize, attach: AttachId) -> Option<StateDirId> {
+        let container = &self.volumes[self.seats[seat].volume].container;
+        let bucket = self.store.truth().get(container)?;
+        let below =
+            bucket
+                .iter()
+                .rev()
+                .find_map(|(name, object)| match (name, &object.content) {
+                    (ObjectName::Opened(g), crate::store::Content::Token(token))
+                        if *g < attach.generation =>
+                    {
+                        Some(token)
+                    }
+                    _ => None,
+                })?;
+        Some(below.holder.state_dir)
     }
 
     // The root that an attachment goes on from: what `opened` says, or the only one of that version.
@@ -551,6 +601,7 @@ impl World {
         }
         self.enter(Phase::Healing, 3600);
         self.trace.tell(self.now, || "faults stop".into());
+        self.healed_at = self.now;
         self.outage = false;
         self.node_up();
         for seat in 0..self.seats.len() {
@@ -605,6 +656,14 @@ impl World {
     pub(crate) fn advance(&mut self) {
         match self.phase {
             Phase::Chaos => {
+                let is_under_way = self.config.script.is_some()
+                    && self
+                        .seats
+                        .iter()
+                        .any(|s| !s.wished.is_empty() || !s.flying.is_empty());
+                if is_under_way {
+                    return;
+                }
                 if self.next_op >= self.config.ops
                     && self.seats.iter().all(|s| s.asked.is_empty())
                     && self.volumes.iter().any(|v| v.born)

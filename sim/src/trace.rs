@@ -20,6 +20,8 @@ pub struct Trace {
     pub struck: BTreeSet<(Die, u64)>,
     /// Which operations were asked.
     pub asked: BTreeSet<(Die, u64)>,
+    /// Unsynced pages at the last loss of power.
+    pub unsynced: u64,
     /// Whether `struck` and `asked` are kept.
     pub detailed: bool,
     /// The story so far; `None` when nobody asked for it.

@@ -157,6 +157,10 @@ pub struct World {
     pub(crate) failed: Option<Violation>,
     pub(crate) final_wish: Option<u64>,
     pub(crate) wire: Option<Wire>,
+    /// The wish of a scripted run that is under way.
+    pub(crate) scripted: Option<u64>,
+    /// When faults stopped.
+    pub(crate) healed_at: u64,
 }
 
 impl World {
@@ -191,6 +195,8 @@ impl World {
             failed: None,
             final_wish: None,
             wire: None,
+            scripted: None,
+            healed_at: 0,
         };
         if world.config.wire {
             let codec = Codec {
@@ -424,6 +430,18 @@ impl World {
     pub(crate) fn crash(&mut self, seat: usize, n: u64) {
         let power =
             self.choices.pick(Die::Power, n, 0, 100) < u64::from(self.config.faults.power_share);
+        if let Some((_, end, survival)) = self.config.script.as_ref().and_then(|s| s.crash) {
+            let die = if end == End::Power {
+                Die::Power
+            } else {
+                Die::Kill
+            };
+            self.trace.fault(die, n);
+            self.end_process(seat, end, survival);
+            let life = self.seats[seat].life;
+            self.after(MS, Event::Start { seat, life });
+            return;
+        }
         let (die, end) = if power {
             (Die::Power, End::Power)
         } else {
@@ -464,7 +482,10 @@ impl World {
                 Flying::Store(_) | Flying::Compare(..) => None,
             })
             .collect();
-        s.disk.end(in_flight, end, survival, &mut self.choices);
+        let unsynced = s.disk.end(in_flight, end, survival, &mut self.choices);
+        if self.phase == Phase::Chaos {
+            self.trace.unsynced = unsynced;
+        }
         s.asked.clear();
         s.wished.clear();
         s.appended.clear();

@@ -17,7 +17,7 @@ pub(super) fn is_ours(desk: &mut Desk, own: AttachId, twice: bool) -> Option<boo
     let g = own.generation;
     let door = desk.exists(ObjectName::Door(Generation(g.0.saturating_add(1))), twice);
     let opened = desk.token(ObjectName::Opened(g), 0);
-    if door == Some(true) {
+    if door == Some(true) && !bug!("look-sees-no-door") {
         return Some(false);
     }
     let (_, opened) = (door?, opened?);

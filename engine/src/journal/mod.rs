@@ -466,7 +466,7 @@ impl<P: Payload> Journal<P> {
         match op {
             Op::Append { seq, attempt, file } => {
                 self.op_ended(file);
-                if good {
+                if good || bug!("failed-append-is-good") {
                     self.appended(out, seq, attempt);
                 } else {
                     self.append_failed(out, seq, attempt);
@@ -544,6 +544,7 @@ impl<P: Payload> Journal<P> {
             return self.make_read_only();
         }
         self.flight_bytes -= flight.data.len().0;
+        mark!("void");
         flight.voided = true;
         flight.class = Class::Own;
         flight.body = RecordBody::Void;
@@ -603,7 +604,7 @@ impl<P: Payload> Journal<P> {
     /// Takes a free file into use under a new lap.
     fn open_ready(&mut self) -> Option<FileId> {
         let next = self.ready.pop_first()?;
-        self.lap = Lap(self.lap.0 + 1);
+        self.lap = Lap(self.lap.0 + u64::from(!bug!("lap-is-not-raised")));
         self.files.insert(next, File::new(self.lap));
         Some(next)
     }
@@ -664,15 +665,16 @@ impl<P: Payload> Journal<P> {
             let bytes = flight.data.len().0;
             self.flight_bytes -= bytes;
             self.kept_bytes += bytes;
-            self.events.push_back(if flight.voided {
-                Event::Voided { seq: flight.seq }
-            } else {
-                Event::Applied {
-                    seq: flight.seq,
-                    body: flight.body.clone(),
-                    place,
-                }
-            });
+            self.events
+                .push_back(if flight.voided && !bug!("void-is-applied") {
+                    Event::Voided { seq: flight.seq }
+                } else {
+                    Event::Applied {
+                        seq: flight.seq,
+                        body: flight.body.clone(),
+                        place,
+                    }
+                });
             self.kept.push_back(Kept {
                 seq: flight.seq,
                 body: flight.body,
@@ -705,7 +707,13 @@ impl<P: Payload> Journal<P> {
     /// Writes the record at `index` and every later one again, in fresh files.
     fn place_again(&mut self, out: &mut Out<P>, index: usize) {
         let mut bad = BTreeSet::new();
-        for flight in self.flight.range_mut(index..) {
+        mark!("append-placed-again");
+        let last = if bug!("only-the-failed-append-again") {
+            index + 1
+        } else {
+            self.flight.len()
+        };
+        for flight in self.flight.range_mut(index..last) {
             if let Some(place) = flight.place.take() {
                 bad.insert(place.file);
                 flight.attempt += 1;
@@ -758,12 +766,17 @@ impl<P: Payload> Journal<P> {
         if self.read_only {
             return;
         }
-        if !good {
+        if !good && !bug!("failed-sync-is-good") {
             return self.condemn(out, id);
         }
         if let Some(file) = self.files.get_mut(&id) {
             file.synced = file.synced.max(upto);
         }
+        let upto = if bug!("sync-covers-later-appends") {
+            self.ordered
+        } else {
+            upto
+        };
         self.durable = self.durable.max(upto);
         while self
             .kept
@@ -784,6 +797,7 @@ impl<P: Payload> Journal<P> {
     /// A sync failed: what it should have covered may be gone from the file, whatever later syncs say. The kept payloads
     /// are written again to a fresh file.
     fn condemn(&mut self, out: &mut Out<P>, id: FileId) {
+        mark!("file-condemned");
         self.events.push_back(Event::Condemned(id));
         if let Some(file) = self.files.get_mut(&id) {
             file.condemned = true;
@@ -807,6 +821,7 @@ impl<P: Payload> Journal<P> {
         }
         let again: Vec<usize> = (0..self.kept.len())
             .filter(|i| self.kept.get(*i).is_some_and(|k| k.place.file == id))
+            .filter(|_| !bug!("condemned-is-not-rewritten"))
             .collect();
         if again.is_empty() {
             return self.pump_sync(out);
@@ -891,7 +906,11 @@ impl<P: Payload> Journal<P> {
         let Some(file) = self.files.get_mut(&id) else {
             return;
         };
-        if !file.closed || file.indexed || file.synced < file.last_seq || file.last_seq > durable {
+        let early = bug!("index-before-its-sync");
+        if !file.closed
+            || file.indexed
+            || !early && (file.synced < file.last_seq || file.last_seq > durable)
+        {
             return;
         }
         file.indexed = true;
@@ -918,7 +937,17 @@ impl<P: Payload> Journal<P> {
         let mut freed = Vec::new();
         self.order.retain(|id| {
             let free = self.files.get(id).is_some_and(|file| {
-                file.closed && file.last_seq <= stored && file.ops == 0 && file.reads == 0
+                let stored = if bug!("recycle-at-durable") {
+                    self.durable
+                } else {
+                    stored
+                };
+                let reads = if bug!("recycle-under-a-read") {
+                    0
+                } else {
+                    file.reads
+                };
+                file.closed && file.last_seq <= stored && file.ops == 0 && reads == 0
             });
             if free && syncing != Some(*id) {
                 freed.push(*id);

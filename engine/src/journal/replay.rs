@@ -107,12 +107,12 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
         }
         for record in scanned.records {
             let head = record.head;
-            if !note.joined.contains(&head.attach) {
+            if !note.joined.contains(&head.attach) && !bug!("replay-of-foreign-records") {
                 continue;
             }
             // A dead record's own knowledge of what was durable stays true.
             durable = durable.max(head.durable);
-            if end.is_some_and(|end| head.seq > end) {
+            if end.is_some_and(|end| head.seq > end) && !bug!("dead-tail-revives") {
                 continue;
             }
             if let Some(b) = &head.before {
@@ -130,7 +130,7 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
                 bad_pieces: record.bad_pieces,
             };
             match copies.get(&new.head.seq) {
-                Some(old) if rank(old) >= rank(&new) => {}
+                Some(old) if rank(old) >= rank(&new) || bug!("first-copy-wins") => {}
                 _ => {
                     copies.insert(new.head.seq, new);
                 }
@@ -141,7 +141,9 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
     loop {
         let seq = Seq(end.0 + 1);
         match copies.remove(&seq) {
-            Some(copy) if copy.bad_pieces.is_empty() || seq <= durable => {
+            Some(copy)
+                if copy.bad_pieces.is_empty() || seq <= durable || bug!("torn-record-is-kept") =>
+            {
                 let place = Place {
                     file: copy.head.file,
                     page: copy.head.page,
@@ -166,6 +168,7 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
                 }),
                 None => history.damage.push(Damage::Unknown { seq }),
             },
+            None if bug!("replay-jumps-a-gap") && !copies.is_empty() => {}
             _ => break,
         }
         end = seq;

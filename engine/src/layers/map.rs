@@ -87,7 +87,8 @@ impl ExtentMap {
                 if let Some(kept) = self.segments.get_mut(&at) {
                     kept.count = BlockCount(start - at);
                 }
-                if segment_end > end {
+                if segment_end > end && !bug!("split-forgets-the-tail") {
+                    mark!("map-split");
                     self.segments
                         .insert(end, tail(at, segment, end, block_bytes));
                 }

@@ -50,9 +50,13 @@ impl Stack {
             f(extent, None);
             return;
         };
+        let layer = match bug!("oldest-frozen-first") && below < self.frozen.len() {
+            true => self.frozen.len() - 1 - below,
+            false => below,
+        };
         let map = self
             .frozen
-            .get(below)
+            .get(layer)
             .map_or(&self.active, |frozen| &frozen.map);
         if map.is_empty() {
             return self.cover_below(below, extent, block_bytes, f);

@@ -345,7 +345,7 @@ impl<P: Payload> Volume<P> {
         let Some(run) = &self.publishing.run else {
             return false;
         };
-        if self.journal.durable() < run.cut {
+        if self.journal.durable() < run.cut && !bug!("publish-before-durable") {
             // The disk failed. What is whole here may be saved, but only behind a synced intent note: else a restart
             // would number new writes below this cut.
             if !self.own.is_emergency() {

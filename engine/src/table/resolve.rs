@@ -99,7 +99,9 @@ pub fn resolve<'a>(
                 let mask = new(masks);
                 if mask != 0 {
                     sources.parts.push((mask, place(section)));
-                    sources.base_mask &= !mask;
+                    if !bug!("part-hides-nothing") {
+                        sources.base_mask &= !mask;
+                    }
                 }
             }
             LayerKind::Lost { masks } => {

@@ -290,7 +290,7 @@ impl<P: Payload> Volume<P> {
 
     /// Whether a compare-and-write under way locks blocks that the command would change.
     fn is_behind_lock(&self, command: &Command<P>) -> bool {
-        if self.guest.caws.is_empty() {
+        if self.guest.caws.is_empty() || bug!("compare-without-a-lock") {
             return false;
         }
         let locked = |extent: &Extent| {
@@ -403,7 +403,7 @@ impl<P: Payload> Volume<P> {
             self.guest.stored.push((target, tag));
             return;
         }
-        if self.journal.durable() >= target {
+        if self.journal.durable() >= target || bug!("flush-at-once") {
             return self.answer_done(tag);
         }
         if self.journal.is_read_only() {
@@ -505,7 +505,7 @@ impl<P: Payload> Volume<P> {
             self.guest.voided.retain(|seq| *seq > ack.last);
             if failed {
                 self.answer(ack.tag, Reply::Failed(Failure::Hardware));
-            } else if !ack.fua {
+            } else if !ack.fua || bug!("fua-at-written") {
                 self.answer_done(ack.tag);
             } else if self.own.flushes_to_store() {
                 self.guest.stored.push((seq, ack.tag));

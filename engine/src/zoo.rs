@@ -1,0 +1,71 @@
+//! Bugs and marks for the simulator; nothing of it is in a build without the feature `zoo`.
+//!
+//! `bug!("name")` is `false`, but for the one bug that a test switched on: it stands where a realistic mistake is one
+//! condition away. `mark!("name")` says that a rare place was reached. Both find their names in the source: adding one is
+//! one line in one place.
+
+#[cfg(feature = "zoo")]
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+#[cfg(feature = "zoo")]
+static BUG: AtomicU64 = AtomicU64::new(0);
+#[cfg(feature = "zoo")]
+static REACHED: [AtomicBool; 4096] = [const { AtomicBool::new(false) }; 4096];
+
+/// A number for a name (FNV-1a, 64 bits).
+#[cfg(feature = "zoo")]
+pub const fn number(name: &str) -> u64 {
+    let (bytes, mut h, mut i) = (name.as_bytes(), 0xcbf2_9ce4_8422_2325_u64, 0);
+    while i < bytes.len() {
+        h = (h ^ bytes[i] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        i += 1;
+    }
+    h
+}
+
+/// Switches one bug on, or all off.
+#[cfg(feature = "zoo")]
+pub fn switch(name: Option<&str>) {
+    BUG.store(name.map_or(0, number), Relaxed);
+}
+
+/// Whether the bug of that number is on.
+#[cfg(feature = "zoo")]
+pub fn is_on(number: u64) -> bool {
+    BUG.load(Relaxed) == number
+}
+
+/// A marked place was reached.
+#[cfg(feature = "zoo")]
+pub fn reach(number: u64) {
+    REACHED[(number % 4096) as usize].store(true, Relaxed);
+}
+
+/// Whether the mark of that name was reached.
+#[cfg(feature = "zoo")]
+pub fn was_reached(name: &str) -> bool {
+    REACHED[(number(name) % 4096) as usize].load(Relaxed)
+}
+
+/// Whether this bug is on.
+macro_rules! bug {
+    ($name:literal) => {{
+        #[cfg(feature = "zoo")]
+        {
+            $crate::zoo::is_on(const { $crate::zoo::number($name) })
+        }
+        #[cfg(not(feature = "zoo"))]
+        {
+            false
+        }
+    }};
+}
+
+/// This place was reached.
+#[allow(unused_macros)]
+macro_rules! mark {
+    ($name:literal) => {{
+        #[cfg(feature = "zoo")]
+        $crate::zoo::reach(const { $crate::zoo::number($name) });
+    }};
+}
