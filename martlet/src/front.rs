@@ -33,12 +33,13 @@ pub struct IscsiFront {
     listener: Mutex<Option<TcpListener>>,
     running: Mutex<Option<JoinHandle<()>>>,
     end: watch::Sender<bool>,
-    offered: Mutex<BTreeMap<Container, Offered>>,
+    /// By the target's name.
+    offered: Mutex<BTreeMap<String, Offered>>,
 }
 
 #[derive(Debug)]
 struct Offered {
-    name: String,
+    container: Container,
     target: Arc<Target>,
     gate: JoinHandle<()>,
 }
@@ -167,10 +168,17 @@ impl IscsiFront {
         }
     }
 
-    fn remove(&self, container: &Container) -> Option<Arc<Target>> {
-        let offered = lock(&self.offered).remove(container)?;
+    fn remove(&self, name: &str) -> Option<Arc<Target>> {
+        let offered = lock(&self.offered).remove(name)?;
         offered.gate.abort();
-        self.server.remove(&offered.name)
+        self.server.remove(name)
+    }
+
+    /// The names of a volume's targets: its own and its snapshots'.
+    fn names(&self, container: &Container) -> Vec<String> {
+        let offered = lock(&self.offered);
+        let of = offered.iter().filter(|(_, o)| o.container == *container);
+        of.map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -195,9 +203,9 @@ async fn follow(mut gate: watch::Receiver<Gate>, target: Weak<Target>) {
 impl Front for IscsiFront {
     fn offer(&self, offer: Offer) -> Result<()> {
         let container = offer.driver.container().clone();
-        self.remove(&container);
         let spec = Self::spec(&offer);
         let name = spec.name.clone();
+        self.remove(&name);
         let gate = offer.driver.gate();
         let backend: Arc<dyn Backend> = Arc::new(Unit(offer.driver));
         let target = self.server.add(spec, vec![backend]).map_err(|error| {
@@ -210,11 +218,11 @@ impl Front for IscsiFront {
         })?;
         let following = tokio::spawn(follow(gate, Arc::downgrade(&target)));
         let offered = Offered {
-            name,
+            container,
             target,
             gate: following,
         };
-        lock(&self.offered).insert(container, offered);
+        lock(&self.offered).insert(name, offered);
         Ok(())
     }
 
@@ -223,20 +231,24 @@ impl Front for IscsiFront {
         container: &'a Container,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
-            let Some(target) = self.remove(container) else {
-                return;
-            };
+            let names = self.names(container);
+            let targets: Vec<_> = names.iter().filter_map(|name| self.remove(name)).collect();
             let until = tokio::time::Instant::now() + WITHDRAW;
-            while target.session_count() > 0 && tokio::time::Instant::now() < until {
+            let busy = || targets.iter().any(|target| target.session_count() > 0);
+            while busy() && tokio::time::Instant::now() < until {
                 tokio::time::sleep(LOOK).await;
             }
         })
     }
 
+    fn offers(&self, target: &str) -> bool {
+        lock(&self.offered).contains_key(target)
+    }
+
     fn sessions(&self, container: &Container) -> usize {
-        lock(&self.offered)
-            .get(container)
-            .map_or(0, |o| o.target.session_count())
+        let offered = lock(&self.offered);
+        let of = offered.values().filter(|o| o.container == *container);
+        of.map(|o| o.target.session_count()).sum()
     }
 
     fn address(&self) -> String {

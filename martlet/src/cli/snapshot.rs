@@ -89,7 +89,13 @@ impl Create {
             name: snapshot.map(str::to_owned),
             key: WishKey(rand::random()),
         };
-        match host.ask(&driver, wish).await? {
+        let verdict = host.ask(&driver, wish).await?;
+        let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Err(report) = host.offer_snapshots(&known.container).await {
+            // The snapshot is committed; that it is not served is another matter.
+            tracing::warn!(volume = %known.container, %report, "a snapshot is not served");
+        }
+        match verdict {
             Verdict::Committed(committed) => Ok(json!({
                 "volume": &*known.container.name,
                 "id": known.container.id.to_string(),
@@ -97,7 +103,7 @@ impl Create {
                 "version": committed.root.name.version.0,
                 "uploaded_bytes": committed.bytes.0,
                 "puts": committed.puts,
-                "elapsed_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "elapsed_ms": elapsed,
             })),
             other => Err(crate::host::unexpected(&known.container, &other)),
         }

@@ -44,6 +44,9 @@ pub struct Serve {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
+    /// Serve each snapshot, too, write-protected, as …:NAME:SNAP
+    #[arg(long)]
+    pub snapshots: bool,
     /// Publish what is only here before the stop
     #[arg(long)]
     pub publish_on_stop: bool,
@@ -162,7 +165,7 @@ pub(super) async fn up(common: &Common, up: Up) -> Result<()> {
         let document = tokio::task::block_in_place(|| daemon.ask(&request, file, &listener))?;
         return super::print(common, &request, &document);
     }
-    let daemon = Daemon::start(common, up.listen.as_deref()).await?;
+    let daemon = Daemon::start(common, up.listen.as_deref(), false).await?;
     let asked = Asked {
         host: Arc::clone(&daemon.host),
         file,
@@ -186,7 +189,7 @@ pub(super) async fn up(common: &Common, up: Up) -> Result<()> {
 /// `serve`.
 pub(super) async fn serve(common: &Common, serve: Serve) -> Result<()> {
     let mut stop = Stop::new()?;
-    let daemon = Daemon::start(common, serve.listen.as_deref()).await?;
+    let daemon = Daemon::start(common, serve.listen.as_deref(), serve.snapshots).await?;
     stop.wait().await;
     daemon.stop(serve.publish_on_stop).await;
     Ok(())
@@ -223,12 +226,15 @@ struct Daemon {
 
 impl Daemon {
     /// Opens the listed volumes and listens. Ready when this returns; volumes that need the store open behind it.
-    async fn start(common: &Common, listen: Option<&str>) -> Result<Self> {
+    async fn start(common: &Common, listen: Option<&str>, snapshots: bool) -> Result<Self> {
         let config = super::config(common)?;
         let listen = listen.unwrap_or(&config.iscsi.listen);
         let front = IscsiFront::bind(listen).await?;
         let host = super::open(common, config, Some(front.route()))?;
         host.set_front(Arc::clone(&front) as Arc<dyn crate::host::Front>);
+        if snapshots {
+            host.serve_snapshots();
+        }
         let mut opening = JoinSet::new();
         for known in host.here() {
             opening.spawn(open_volume(Arc::clone(&host), known));
@@ -288,7 +294,8 @@ async fn open_volume(host: Arc<Host>, known: Known) {
             host.withdraw(&container).await;
             return Ok(());
         }
-        offered
+        offered?;
+        host.offer_snapshots(&container).await
     };
     if let Err(report) = offered.await {
         tracing::error!(volume = %container, "not served: {report}");

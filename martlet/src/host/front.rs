@@ -7,7 +7,9 @@ use crate::report::{Exit, Report, Result};
 use engine::ids::Container;
 use engine::table::types::VolumeKind;
 use engine::units::Geometry;
+use engine::{Verdict, Wish};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A volume as a transport offers it.
 #[derive(Debug)]
@@ -43,7 +45,10 @@ pub trait Front: Send + Sync + std::fmt::Debug {
         container: &'a Container,
     ) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-    /// Sessions to a volume.
+    /// Whether a target of this name is offered.
+    fn offers(&self, target: &str) -> bool;
+
+    /// Sessions to a volume and its snapshots.
     fn sessions(&self, container: &Container) -> usize;
 
     /// The address that initiators reach.
@@ -84,6 +89,50 @@ impl Host {
             secret: self.secret(container)?,
             initiators: listed.initiators,
         })
+    }
+
+    /// Has this process serve snapshots too, each as a write-protected target of its own.
+    pub fn serve_snapshots(&self) {
+        self.snapshots.store(true, Ordering::Release);
+    }
+
+    /// Offers a volume's snapshots, if this process serves snapshots; those that are offered already stay.
+    ///
+    /// # Errors
+    ///
+    /// The store does not answer, or a snapshot cannot be read.
+    pub async fn offer_snapshots(&self, container: &Container) -> Result<()> {
+        let (Some(front), true) = (self.front.get(), self.snapshots.load(Ordering::Acquire)) else {
+            return Ok(());
+        };
+        let Some(root) = self.inspect(container).await?.root else {
+            return Ok(());
+        };
+        let listed = self.state().listed(container);
+        for snapshot in &root.snapshots {
+            let target = format!("{}:{}", self.target_name(container), snapshot.name);
+            if front.offers(&target) {
+                continue;
+            }
+            let driver = self.reader(container);
+            let wish = Wish::OpenReader {
+                snapshot: Some(snapshot.name.clone()),
+            };
+            let geometry = match self.ask(&driver, wish).await? {
+                Verdict::Reading(root) => root.geometry,
+                other => return Err(super::unexpected(container, &other)),
+            };
+            front.offer(Offer {
+                driver,
+                geometry,
+                kind: VolumeKind::ReadOnly,
+                target,
+                instance: u32::try_from(snapshot.root.version.0 + 1).unwrap_or(u32::MAX),
+                secret: self.secret(container)?,
+                initiators: listed.clone().map_or_else(Vec::new, |l| l.initiators),
+            })?;
+        }
+        Ok(())
     }
 
     /// Offers a volume to initiators no more.

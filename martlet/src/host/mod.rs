@@ -32,6 +32,7 @@ use engine::ids::{Container, VolumeId};
 use engine::table::types::VolumeKind;
 use engine::{Command, Life, Limits, Reply, Verdict, Wish};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ pub struct Host {
     name: String,
     volumes: Mutex<BTreeMap<Container, Running>>,
     front: OnceLock<Arc<dyn Front>>,
+    /// Snapshots are served, too.
+    snapshots: AtomicBool,
 }
 
 /// A volume that runs in this process.
@@ -109,6 +112,7 @@ impl Host {
             name: host_name(),
             volumes: Mutex::default(),
             front: OnceLock::new(),
+            snapshots: AtomicBool::new(false),
         })
     }
 

@@ -110,8 +110,8 @@ pub(in crate::cli) fn spec(size: u64, shape: &Shape) -> Result<BirthSpec> {
         ));
     }
     let geometry = Geometry::standard(shape.block_size, BlockCount(size / block));
-    if size > 64 << 40 {
-        return wrong("the largest volume has 64 TiB".to_owned());
+    if !geometry.is_valid() {
+        return wrong("the largest volume has 8 EiB".to_owned());
     }
     Ok(BirthSpec {
         geometry,
