@@ -2,7 +2,7 @@
 
 use crate::support::{Folder, Host, Store, stamps, text};
 
-const BLOCKS: u64 = (256 << 20) / 512;
+const BLOCKS: u64 = (64 << 20) / 512;
 
 fn clone_diverges(store: &Store, folder: &Folder) {
     let host = Host::new(store, &folder.join("state"));

@@ -5,7 +5,7 @@ use crate::support::{Dice, Folder, Host, Store, stamps, text};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-const BLOCKS: u64 = (32 << 20) / 512;
+const BLOCKS: u64 = (16 << 20) / 512;
 
 /// Writes in flight.
 const DEPTH: usize = 12;
@@ -101,7 +101,7 @@ fn kill_loop(store: &Store, folder: &Folder, rounds: u64, seed: u64) {
     let host = Host::new(store, &folder.join("state"))
         .with("limits.journal_file=1MiB")
         .with("limits.journal=16MiB");
-    host.json(&["volume", "create", "vm", "--size", "32MiB"]);
+    host.json(&["volume", "create", "vm", "--size", "16MiB"]);
     let mut dice = Dice::new(seed);
     let mut model = Model::new();
     let mut asked = Vec::new();

@@ -4,7 +4,10 @@
 
 mod cli;
 mod clone;
+mod costs;
 mod kill;
 mod main_job;
 mod snapshot;
 mod support;
+mod swift_down;
+mod two_hosts;

@@ -1,7 +1,7 @@
 //! A snapshot under load is a consistent cut between its request and its answer.
 
 use crate::support::initiator::Initiator;
-use crate::support::{Folder, Host, Store, stamps, text};
+use crate::support::{Daemon, Folder, Host, Store, stamps, text};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -124,4 +124,32 @@ fn a_snapshot_under_load_is_a_cut_on_a_directory() {
 fn a_snapshot_under_load_is_a_cut_on_swift() {
     let folder = Folder::new("cut-swift");
     snapshot_under_load(&Store::swift(), &folder, 4);
+}
+
+#[test]
+fn snapshots_are_served_write_protected() {
+    let folder = Folder::new("snapshot-units");
+    let host = Host::new(&Store::dir(&folder.0), &folder.join("state"));
+    host.json(&["volume", "create", "vm", "--size", "8MiB"]);
+    let daemon = host.serve_with(&["--snapshots"]);
+    let mut session = daemon.login("vm");
+    session.write_now(0, &stamps::extent(0, 8, 1)).unwrap();
+    host.json(&["snapshot", "create", "vm@a"]);
+    session.write_now(0, &stamps::extent(0, 8, 2)).unwrap();
+    let check = |daemon: &Daemon| {
+        let mut snapshot = daemon.login("vm:a");
+        assert_eq!(stamps::number(0, &snapshot.read_now(0, 1).unwrap()), 1);
+        let tag = snapshot.write(0, &stamps::extent(0, 1, 3), false).unwrap();
+        let answer = snapshot.wait(tag).unwrap();
+        // DATA PROTECT, WRITE PROTECTED.
+        assert_eq!(answer.sense, Some((0x07, 0x27, 0x00)), "{answer:?}");
+        assert_eq!(stamps::number(0, &snapshot.read_now(0, 1).unwrap()), 1);
+    };
+    check(&daemon);
+    daemon.kill();
+    let daemon = host.serve_with(&["--snapshots"]);
+    check(&daemon);
+    let mut session = daemon.login("vm");
+    assert_eq!(stamps::number(0, &session.read_now(0, 1).unwrap()), 2);
+    assert_eq!(daemon.stop(), 0);
 }

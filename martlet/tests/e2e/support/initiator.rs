@@ -266,9 +266,4 @@ impl Initiator {
         }
         Ok(())
     }
-
-    /// Another hold of the connection, to cut it or to hear of its end.
-    pub(crate) fn set_timeout(&self, limit: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(limit))
-    }
 }

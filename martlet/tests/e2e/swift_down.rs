@@ -1,0 +1,140 @@
+//! Swift goes away and comes back: what is here is served, what is not waits, nothing is lost.
+
+use crate::support::initiator::{BUSY, Initiator};
+use crate::support::{Folder, Host, Store, stamps, target};
+use std::time::{Duration, Instant};
+use testkit::{Fault, Relay, Rule};
+
+/// Swift behind a relay that can take it away.
+struct Outage {
+    store: Store,
+    relay: Relay,
+}
+
+impl Outage {
+    fn new() -> Self {
+        let store = Store::swift();
+        let Store::Swift(swift) = &store else {
+            unreachable!("asked for");
+        };
+        let port = swift
+            .url()
+            .rsplit_once(':')
+            .and_then(|(_, p)| p.parse().ok());
+        let relay = Relay::start(port.expect("a port")).unwrap();
+        Self { store, relay }
+    }
+
+    fn host(&self, folder: &Folder) -> Host {
+        Host::new(&self.store, &folder.join("state")).through(&self.relay.url())
+    }
+
+    fn down(&self) {
+        self.relay
+            .add(Rule::once("", "", Fault::Close).times(u32::MAX));
+    }
+
+    fn up(&self) {
+        self.relay.clear();
+    }
+}
+
+#[test]
+fn without_swift_a_restart_serves_what_is_here() {
+    let folder = Folder::new("down-restart");
+    let outage = Outage::new();
+    let host = outage.host(&folder);
+    host.json(&["volume", "create", "vm", "--size", "64MiB"]);
+    let daemon = host.serve();
+    let mut session = daemon.login("vm");
+    session.write_now(0, &stamps::extent(0, 64, 1)).unwrap();
+    host.json(&["snapshot", "create", "vm@a"]);
+    session.write_now(32, &stamps::extent(32, 64, 2)).unwrap();
+    outage.down();
+    daemon.kill();
+    let daemon = host.serve();
+    let mut session = daemon.login("vm");
+    for (lba, number) in [(0, 1), (31, 1), (32, 2), (95, 2)] {
+        let bytes = session.read_now(lba, 1).unwrap();
+        assert_eq!(stamps::number(lba, &bytes), number, "block {lba}");
+    }
+    session.write_now(96, &stamps::extent(96, 8, 3)).unwrap();
+    let tag = session.flush().unwrap();
+    assert!(
+        session.wait(tag).unwrap().is_good(),
+        "a flush needs no Swift"
+    );
+    // A snapshot waits for Swift, and completes when it is back.
+    let mut snapshot = host.begin(&["snapshot", "create", "vm@b"]);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(snapshot.try_wait().unwrap().is_none(), "it waits");
+    session.write_now(104, &stamps::extent(104, 8, 4)).unwrap();
+    outage.up();
+    let output = snapshot.wait_with_output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stderr),
+        daemon.log()
+    );
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn a_cold_read_is_busy_then_the_session_ends_then_it_recovers() {
+    let folder = Folder::new("down-cold");
+    let outage = Outage::new();
+    let host = outage
+        .host(&folder)
+        .with("limits.busy_after=2s")
+        .with("limits.close_after=4s")
+        .with("limits.watch=1s");
+    host.json(&["volume", "create", "vm", "--size", "64MiB"]);
+    let daemon = host.serve();
+    let mut session = daemon.login("vm");
+    session.write_now(0, &stamps::extent(0, 64, 1)).unwrap();
+    host.json(&["snapshot", "create", "vm@a"]);
+    host.json(&["volume", "evict", "vm"]);
+    outage.down();
+    // 1. BUSY, and never an error or zeros. 2. The session ends. 3. Logins are told to come later.
+    let mut busy = 0;
+    let ended = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(
+            Instant::now() < ended,
+            "the session stays:\n{}",
+            daemon.log()
+        );
+        let answer = session.read(0, 1).and_then(|tag| session.wait(tag));
+        match answer {
+            Ok(answer) => {
+                assert_eq!(answer.status, BUSY, "{answer:?}");
+                busy += 1;
+            }
+            Err(_) => break,
+        }
+    }
+    assert!(busy > 0, "it was never BUSY");
+    let refused = Initiator::login(&daemon.address, &target("vm")).unwrap_err();
+    assert_eq!(refused.to_string(), "login 0301");
+    outage.up();
+    let mut session = daemon.login("vm");
+    assert_eq!(stamps::number(0, &session.read_now(0, 1).unwrap()), 1);
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn without_swift_at_the_start_a_command_says_so() {
+    let folder = Folder::new("down-start");
+    let outage = Outage::new();
+    outage.down();
+    let host = outage
+        .host(&folder)
+        .with("swift.other_deadline=2s")
+        .with("swift.put_deadline=2s");
+    let refused = host.run(&["volume", "create", "vm", "--size", "8MiB"]);
+    assert_eq!(refused.code, 5, "{}", refused.stderr);
+    assert!(refused.stderr.contains("E5-"), "{}", refused.stderr);
+    outage.up();
+    host.json(&["volume", "create", "vm", "--size", "8MiB"]);
+}
