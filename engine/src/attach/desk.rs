@@ -422,3 +422,39 @@ fn checked(container: &Container, name: ObjectName, meta: Meta, hash: Hash) -> O
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::VolumeId;
+    use crate::units::ByteCount;
+
+    #[derive(Clone, Debug)]
+    struct NoBytes;
+
+    impl crate::Payload for NoBytes {
+        fn len(&self) -> ByteCount {
+            ByteCount(0)
+        }
+        fn slice(&self, _: core::ops::Range<u64>) -> Self {
+            Self
+        }
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_steps_question_does_not_count() {
+        let container = Container::new("disk", VolumeId([1; 16]));
+        let mut desk = Desk::new(container, Duration::from_secs(1), true);
+        let door = ObjectName::Door(Generation(2));
+        let absent = || Outcome::<NoBytes>::Store(StoreError::Absent);
+        assert_eq!(desk.exists(door, true), None);
+        let (early, _) = desk.poll::<NoBytes>().expect("it is asked");
+        desk.begin();
+        assert_eq!(desk.exists(door, true), None);
+        let (late, _) = desk.poll::<NoBytes>().expect("it is asked anew");
+        desk.handle(early, absent());
+        assert_eq!(desk.exists(door, true), None);
+        desk.handle(late, absent());
+        assert_eq!(desk.exists(door, true), Some(false));
+    }
+}

@@ -40,6 +40,16 @@ fn a_claim_that_meets_another_is_lost() {
 }
 
 #[test]
+fn a_claim_that_meets_itself_is_lost() {
+    // 412, and our own bytes are there: one replica shows them, which confirms nothing.
+    check_lost(
+        "put claim 2 once",
+        &[Plan::ApplyAndSay(StoreError::Exists)],
+        3,
+    );
+}
+
+#[test]
 fn a_shut_door_after_the_claim_is_lost() {
     let other: fn(&mut World) = |world| {
         world
