@@ -131,17 +131,17 @@ fn tell(rules: &Rules, found: &Found, with_story: bool, say: &mut dyn FnMut(&str
         None => rules.name.to_string(),
         Some((name, _)) => format!("{name} in {}", rules.name),
     };
-    let extent = if found.is_complete {
-        "all"
-    } else {
-        "the first"
+    let extent = match (&found.broken, found.is_complete) {
+        (Some(_), _) => "broken after",
+        (None, true) => "all",
+        (None, false) => "the first",
     };
     say(&format!(
         "{title}: {extent} {} states, {} steps, depth {}, {} lone takers served",
         found.states, found.steps, found.depth, found.driven
     ));
     if let Some(broken) = &found.broken {
-        say(&format!("  broken: {}: {}", broken.invariant, broken.how));
+        say(&format!("  {}: {}", broken.invariant, broken.how));
         if with_story {
             broken
                 .story
