@@ -7,6 +7,7 @@
 
 use crate::scsi::Sense;
 use crate::scsi::cdb::Access;
+use crate::scsi::copy::{RECORDS_MAX, Record};
 use crate::scsi::reserve::{Denied, Nexus, Reservations};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
@@ -130,6 +131,8 @@ pub struct LogicalUnit {
     capacity: AtomicU64,
     flags: AtomicU8,
     reservations: Mutex<Reservations>,
+    /// Copies that their sessions may ask about.
+    copies: Mutex<Vec<Record>>,
     /// Sessions that prevent the removal of the medium.
     preventers: Mutex<Vec<u16>>,
 }
@@ -140,6 +143,7 @@ impl LogicalUnit {
             capacity: AtomicU64::new(spec.capacity.0),
             flags: AtomicU8::new(0),
             reservations: Mutex::new(Reservations::default()),
+            copies: Mutex::new(Vec::new()),
             preventers: Mutex::new(Vec::new()),
             spec,
         }
@@ -190,6 +194,24 @@ impl LogicalUnit {
         lock(&self.reservations).report(action, allocation)
     }
 
+    /// Remembers a copy, under its list's name; the oldest is forgotten when there are too many.
+    pub(crate) fn keep_copy(&self, record: Record) {
+        let mut copies = lock(&self.copies);
+        copies.retain(|c| (c.tsih, c.list_id) != (record.tsih, record.list_id));
+        if copies.len() >= RECORDS_MAX {
+            copies.remove(0);
+        }
+        copies.push(record);
+    }
+
+    pub(crate) fn copy_record(&self, tsih: u16, list_id: u8) -> Option<Record> {
+        let copies = lock(&self.copies);
+        let found = copies
+            .iter()
+            .find(|c| (c.tsih, c.list_id) == (tsih, list_id));
+        found.copied()
+    }
+
     pub(crate) fn prevent(&self, tsih: u16, prevent: bool) {
         let mut preventers = lock(&self.preventers);
         preventers.retain(|p| *p != tsih);
@@ -212,6 +234,7 @@ impl LogicalUnit {
     pub(crate) fn nexus_lost(&self, nexus: &Nexus, tsih: u16) {
         self.release(nexus);
         self.prevent(tsih, false);
+        lock(&self.copies).retain(|c| c.tsih != tsih);
     }
 
     /// What the program said. The capacity may have changed since.

@@ -227,6 +227,16 @@ pub enum Request {
         lists: u8,
         allocation: u32,
     },
+    ExtendedCopy {
+        list_bytes: u32,
+    },
+    CopyStatus {
+        list_id: u8,
+        allocation: u32,
+    },
+    CopyParameters {
+        allocation: u32,
+    },
     PersistentIn {
         action: u8,
         allocation: u32,
@@ -253,6 +263,7 @@ impl Request {
             Self::WriteSame { no_data, .. } => block * u64::from(!no_data),
             Self::ModeSelect { list_bytes, .. }
             | Self::Unmap { list_bytes }
+            | Self::ExtendedCopy { list_bytes }
             | Self::PersistentOut { list_bytes, .. } => u64::from(*list_bytes),
             _ => 0,
         }
@@ -275,6 +286,7 @@ impl Request {
                 | Self::CompareAndWrite { .. }
                 | Self::WriteSame { .. }
                 | Self::Unmap { .. }
+                | Self::ExtendedCopy { .. }
         )
     }
 }
@@ -338,6 +350,9 @@ pub static ROWS: &[Row] = &[
     row(0x5f, Some(4), "PERSISTENT RESERVE OUT, PREEMPT", Own, false, &[0x5f, 0x04, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], persistent_out),
     row(0x5f, Some(5), "PERSISTENT RESERVE OUT, PREEMPT AND ABORT", Own, false, &[0x5f, 0x05, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], persistent_out),
     row(0x5f, Some(6), "PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", Own, false, &[0x5f, 0x06, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], persistent_out),
+    row(0x83, Some(0), "EXTENDED COPY (LID1)", Write, true, &[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], extended_copy),
+    row(0x84, Some(0), "RECEIVE COPY RESULTS, COPY STATUS", Free, false, &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], |c| Ok(Request::CopyStatus { list_id: c.0[2], allocation: c.be32::<10>() })),
+    row(0x84, Some(3), "RECEIVE COPY RESULTS, OPERATING PARAMETERS", Free, false, &[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], |c| Ok(Request::CopyParameters { allocation: c.be32::<10>() })),
     row(0x88, None, "READ (16)", Read, true, &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], |c| read(c, span_16(c))),
     row(0x89, None, "COMPARE AND WRITE", Write, true, &[0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0], compare_and_write),
     row(0x8a, None, "WRITE (16)", Write, true, &[0x8a, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], |c| write(c, span_16(c))),
@@ -630,6 +645,14 @@ fn report_luns(c: &Cdb) -> Result<Request, Sense> {
         select @ (0x00..=0x02 | 0x10..=0x12) => Ok(Request::ReportLuns { select, allocation }),
         _ => Err(Sense::cdb_field(2, None)),
     }
+}
+
+fn extended_copy(c: &Cdb) -> Result<Request, Sense> {
+    let list_bytes = c.be32::<10>();
+    if list_bytes > super::copy::LIST_BYTES_MAX {
+        return Err(Sense::PARAMETER_LIST_LENGTH_ERROR);
+    }
+    Ok(Request::ExtendedCopy { list_bytes })
 }
 
 fn report_opcodes(c: &Cdb) -> Result<Request, Sense> {

@@ -9,13 +9,14 @@ use super::mode;
 use super::reserve::{Denied, Nexus};
 use super::sense::{Sense, sense_for, status};
 use super::unit::{COMPARE_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, UnitView};
-use super::{capacity, inquiry, opcodes, vpd};
+use super::{capacity, copy, inquiry, opcodes, vpd};
 use crate::payload::{WirePayload, sums};
 use crate::target::{Target, UnitFlags};
 use bytes::{Bytes, BytesMut};
 use engine::units::{BlockCount, Extent, Lba};
 use engine::{Command, Part, Parts, Reply};
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 
 /// How a request ended.
 #[derive(Clone, Debug)]
@@ -87,6 +88,16 @@ pub struct Context<'a> {
 pub struct Job<P> {
     block_bytes: u32,
     stage: Stage<P>,
+    copied: Copied,
+}
+
+/// How far an EXTENDED COPY came.
+#[derive(Clone, Copy, Debug, Default)]
+struct Copied {
+    is_kept: bool,
+    list_id: u8,
+    segments: u16,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -103,6 +114,10 @@ enum Stage<P> {
     Pattern { rest: Extent, chunk: P, fua: bool },
     /// ORWRITE: reading the old content of a part.
     OrRead(Extent, Or<P>),
+    /// EXTENDED COPY: reading a part, to be written there.
+    CopyRead(Extent, VecDeque<(Extent, Lba)>),
+    /// EXTENDED COPY: writing a part.
+    CopyWrite(VecDeque<(Extent, Lba)>),
     /// ORWRITE: swapping a part.
     OrSwap(Extent, Or<P>),
 }
@@ -196,6 +211,7 @@ impl<P: WirePayload> Job<P> {
         let mut job = Self {
             block_bytes,
             stage: Stage::Last,
+            copied: Copied::default(),
         };
         let step = match *request {
             Request::Read { span, fua } => job.read(Extent::new(span.lba, span.count), fua),
@@ -231,6 +247,19 @@ impl<P: WirePayload> Job<P> {
             }
             Request::Unmap { .. } => unmap(&context.view, data.as_slice()),
             Request::Synchronize { .. } => Step::Ask(Command::Flush),
+            Request::ExtendedCopy { list_bytes } => {
+                if data.len().0 < u64::from(list_bytes) {
+                    return (job, short_data());
+                }
+                match copy::parse(&context.view, data.as_slice()) {
+                    Ok(plan) => {
+                        job.copied.is_kept = plan.is_kept && !plan.segments.is_empty();
+                        job.copied.list_id = plan.list_id;
+                        job.copy(plan.segments.into())
+                    }
+                    Err(sense) => Step::Done(Outcome::check(sense)),
+                }
+            }
             _ => Step::Done(without_volume(request, context, data.as_slice())),
         };
         (job, step)
@@ -271,6 +300,12 @@ impl<P: WirePayload> Job<P> {
                 Step::Ask(Command::Read(part))
             }
             (Stage::OrSwap(_, or), _) => self.or(or),
+            (Stage::CopyRead(to, rest), Reply::Read(found)) => {
+                self.copied.bytes += found.len().0;
+                self.stage = Stage::CopyWrite(rest);
+                Step::Ask(self.write_command(to, joined(found), false))
+            }
+            (Stage::CopyWrite(rest), _) => self.copy(rest),
             _ => Step::Done(Outcome::good()),
         }
     }
@@ -415,6 +450,34 @@ impl<P: WirePayload> Job<P> {
         let data = chunk.slice(0..part.count.0 * u64::from(self.block_bytes));
         self.stage = Stage::Pattern { rest, chunk, fua };
         Step::Ask(self.write_command(part, data, fua))
+    }
+
+    /// What RECEIVE COPY RESULTS will tell of a job that ended so.
+    pub fn copy_record(&self, tsih: u16, outcome: &Outcome<P>) -> Option<copy::Record> {
+        let copied = &self.copied;
+        copied.is_kept.then_some(copy::Record {
+            tsih,
+            list_id: copied.list_id,
+            segments: copied.segments,
+            bytes: copied.bytes,
+            is_good: outcome.status == status::GOOD,
+        })
+    }
+
+    /// The next part of the first segment that is left.
+    fn copy(&mut self, mut rest: VecDeque<(Extent, Lba)>) -> Step<P> {
+        let Some((from, to)) = rest.pop_front() else {
+            return Step::Done(Outcome::good());
+        };
+        let (part, left) = self.part_of(from);
+        let count = part.count;
+        if left.is_empty() {
+            self.copied.segments = self.copied.segments.saturating_add(1);
+        } else {
+            rest.push_front((left, Lba(to.0 + count.0)));
+        }
+        self.stage = Stage::CopyRead(Extent { start: to, count }, rest);
+        Step::Ask(Command::Read(part))
     }
 
     fn or(&mut self, mut or: Or<P>) -> Step<P> {
@@ -633,6 +696,13 @@ fn without_volume<P: WirePayload>(
             descriptor,
             allocation,
         } => Outcome::with_data(super::cut(Sense::NONE.emit(descriptor), allocation)),
+        Request::CopyStatus {
+            list_id,
+            allocation,
+        } => given(copy::status(unit.copy_record(tsih, list_id), allocation)),
+        Request::CopyParameters { allocation } => {
+            Outcome::with_data(copy::operating_parameters(allocation))
+        }
         Request::Reserve => reserved(unit.reserve(nexus)),
         Request::Release => {
             unit.release(nexus);

@@ -27,7 +27,7 @@ pub fn standard(unit: Option<&UnitView<'_>>, allocation: u32) -> Vec<u8> {
         0x06,        // SPC-4
         0x10 | 0x02, // HISUP (REPORT LUNS is there), response data format 2
         0,           // additional length, set below
-        0,           // no SCC, no TPGS, no third-party copy, no protection
+        0x08,        // 3PC: copies by itself; no SCC, no TPGS, no protection
         0,
         0x02, // CMDQUE
     ];

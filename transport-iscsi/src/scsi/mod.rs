@@ -5,6 +5,7 @@
 
 pub mod capacity;
 pub mod cdb;
+pub mod copy;
 pub mod execute;
 pub mod inquiry;
 pub mod mode;

@@ -52,6 +52,7 @@ const HARDWARE_ERROR: u8 = 0x4;
 const ILLEGAL_REQUEST: u8 = 0x5;
 const UNIT_ATTENTION: u8 = 0x6;
 const DATA_PROTECT: u8 = 0x7;
+const COPY_ABORTED: u8 = 0xa;
 const ABORTED_COMMAND: u8 = 0xb;
 const MISCOMPARE: u8 = 0xe;
 
@@ -68,6 +69,14 @@ impl Sense {
     pub const INVALID_FIELD_IN_CDB: Self = sense(ILLEGAL_REQUEST, 0x2400);
     pub const LUN_NOT_SUPPORTED: Self = sense(ILLEGAL_REQUEST, 0x2500);
     pub const INVALID_FIELD_IN_PARAMETERS: Self = sense(ILLEGAL_REQUEST, 0x2600);
+    pub const TOO_MANY_TARGET_DESCRIPTORS: Self = sense(ILLEGAL_REQUEST, 0x2606);
+    pub const UNSUPPORTED_TARGET_DESCRIPTOR: Self = sense(ILLEGAL_REQUEST, 0x2607);
+    pub const TOO_MANY_SEGMENT_DESCRIPTORS: Self = sense(ILLEGAL_REQUEST, 0x2608);
+    pub const UNSUPPORTED_SEGMENT_DESCRIPTOR: Self = sense(ILLEGAL_REQUEST, 0x2609);
+    pub const INLINE_DATA_TOO_LONG: Self = sense(ILLEGAL_REQUEST, 0x260b);
+    pub const COPY_ABORTED: Self = sense(COPY_ABORTED, 0x0000);
+    pub const UNREACHABLE_COPY_TARGET: Self = sense(COPY_ABORTED, 0x0804);
+    pub const COPY_TARGET_NOT_REACHABLE: Self = sense(COPY_ABORTED, 0x0d02);
     pub const INVALID_RELEASE: Self = sense(ILLEGAL_REQUEST, 0x2604);
     pub const SAVING_NOT_SUPPORTED: Self = sense(ILLEGAL_REQUEST, 0x3900);
     pub const REMOVAL_PREVENTED: Self = sense(ILLEGAL_REQUEST, 0x5302);

@@ -7,7 +7,7 @@ use super::{Sense, cut};
 use md5::Digest;
 
 /// The pages that we have, ascending.
-const PAGES: [u8; 7] = [0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2];
+const PAGES: [u8; 8] = [0x00, 0x80, 0x83, 0x86, 0x8f, 0xb0, 0xb1, 0xb2];
 
 /// What the pages about identity need beside the unit.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,7 @@ pub fn page(
         0x80 => serial(unit).into_bytes(),
         0x83 => identification(unit, port),
         0x86 => extended_inquiry(),
+        0x8f => super::copy::vpd_body(),
         0xb0 => block_limits(unit),
         0xb1 => block_device_characteristics(),
         0xb2 => logical_block_provisioning(),
@@ -57,13 +58,25 @@ pub fn serial(unit: &UnitView<'_>) -> String {
 }
 
 /// A locally assigned NAA identifier (type 3h): we own no company id. 60 bits of a hash, so that units differ.
-fn naa(unit: &UnitView<'_>) -> [u8; 8] {
+pub(super) fn naa(unit: &UnitView<'_>) -> [u8; 8] {
     let mut d = sha2::Sha256::new();
     d.update(unit.unit.spec().volume.0);
     d.update(unit.unit.spec().instance.to_be_bytes());
     let hash: [u8; 32] = d.finalize().into();
     let [a, b, c, d, e, f, g, h, ..] = hash;
     [0x30 | a & 0x0f, b, c, d, e, f, g, h]
+}
+
+#[cfg(test)]
+pub(crate) fn naa_text(unit: &UnitView<'_>) -> String {
+    naa(unit).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A T10 vendor ID designator: the vendor, then the serial number.
+pub(super) fn t10(unit: &UnitView<'_>) -> Vec<u8> {
+    let mut out = VENDOR.to_vec();
+    out.extend(serial(unit).into_bytes());
+    out
 }
 
 /// SPC-4 §7.8.6, "Device Identification VPD page".
@@ -80,9 +93,7 @@ fn identification(unit: &UnitView<'_>, port: Port<'_>) -> Vec<u8> {
         out.extend(value);
     };
     push(BINARY, 0x03, &naa(unit));
-    let mut t10 = VENDOR.to_vec();
-    t10.extend(serial(unit).into_bytes());
-    push(ASCII, 0x01, &t10);
+    push(ASCII, 0x01, &t10(unit));
     push(BINARY, PORT | 0x04, &[0, 0, 0, 1]);
     let [high, low] = port.group.to_be_bytes();
     push(BINARY, PORT | 0x05, &[0, 0, high, low]);

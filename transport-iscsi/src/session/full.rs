@@ -416,7 +416,23 @@ impl<P: WirePayload> Full<P> {
                     });
                 }
             }
-            Step::Done(outcome) => self.respond(io, key, outcome),
+            Step::Done(outcome) => {
+                self.keep_copy(key, &outcome);
+                self.respond(io, key, outcome);
+            }
+        }
+    }
+
+    /// Remembers how an EXTENDED COPY ended.
+    fn keep_copy(&self, key: u32, outcome: &Outcome<P>) {
+        let (Some(target), Some(task)) = (&self.target, self.tasks.get(key)) else {
+            return;
+        };
+        let job = task.job.as_ref();
+        if let Some(record) = job.and_then(|j| j.copy_record(self.tsih, outcome))
+            && let Some(unit) = target.units().get(usize::from(task.unit))
+        {
+            unit.keep_copy(record);
         }
     }
 

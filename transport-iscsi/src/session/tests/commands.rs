@@ -287,3 +287,46 @@ fn a_task_tag_in_use_is_rejected() {
          done t0          → data-in 10 0+512 sn=0 final good",
     );
 }
+
+/// A list of one CSCD descriptor, ours by its NAA designator, and one segment.
+fn copy_list(naa: &str, index: u16, blocks: u16, from: u64, to: u64) -> String {
+    let target = format!("e4000000010300 08{naa}{}00000200", "00".repeat(12)).replace(' ', "");
+    let segment = format!(
+        "02000018{:04x}{index:04x}0000{blocks:04x}{from:016x}{to:016x}",
+        0
+    );
+    format!("0700002000000000{:08x}00000000{target}{segment}", 28)
+}
+
+#[test]
+fn an_extended_copy_reads_and_writes_part_by_part() {
+    let mut peer = super::Peer::logged_in();
+    let naa = peer.naa();
+    let list = copy_list(&naa, 0, 3000, 0, 5000);
+    let cdb = "830000000000000000000000004c0000";
+    peer.run(&format!(
+        "cdb 9 84000700000000000000000000100000 in=16 → check 9 5/2400 under 16
+         cdb 10 {cdb} data={list}   → submit t0 read 0+2048
+         done t0                    → submit t1 write 5000+2048 sum 0
+         done t1                    → submit t2 read 2048+952
+         done t2                    → submit t3 write 7048+952 sum 0
+         done t3                    → good 10
+         cdb 11 84000700000000000000000000100000 in=16 → data-in 11 0+12 sn=0 final good under 4"
+    ));
+    for (bad, code) in [
+        (copy_list(&naa, 1, 1, 0, 1), "a/0804"),
+        (copy_list(&naa, 0, 1, 0, 1 << 20), "a/0000"),
+        (copy_list("3000000000000000", 0, 1, 0, 1), "a/0d02"),
+        (
+            copy_list(&naa, 0, 1, 0, 1).replace("02000018", "03000018"),
+            "5/2609",
+        ),
+        (
+            copy_list(&naa, 0, 1, 0, 1).replacen("e4", "e0", 1),
+            "5/2607",
+        ),
+    ] {
+        let mut peer = super::Peer::logged_in();
+        peer.run(&format!("cdb 10 {cdb} data={bad} → check 10 {code}"));
+    }
+}

@@ -552,6 +552,18 @@ impl Peer {
         }
     }
 
+    /// The first unit's NAA designator, in hexadecimal.
+    pub(super) fn naa(&self) -> String {
+        let target = self.node.all().remove(0);
+        let unit = target.units()[0].clone();
+        let view = crate::scsi::unit::UnitView {
+            unit: &unit,
+            lun: 0,
+            flags: unit.flags(),
+        };
+        crate::scsi::vpd::naa_text(&view)
+    }
+
     pub(super) fn ttt(&self, itt: u32) -> Ttt {
         self.ttts.get(&itt).copied().expect("a transfer tag")
     }
