@@ -48,6 +48,8 @@ pub(crate) enum Op {
     },
     Container,
     UnbornContainer,
+    /// Whether an interrupted erasing had come as far as `volume`.
+    HalfErased,
     Superblock,
     SnapshotRoot {
         wish: WishId,
@@ -579,10 +581,24 @@ impl<P: Payload> Volume<P> {
             }
         }
         let note = self.notes.note.as_ref();
-        if note.is_some_and(|note| note.unborn) {
-            // Its birth was interrupted: if version 0 is there it is finished, else the volume is erased.
+        let deleting = note.is_some_and(|note| matches!(note.intent, Some(Intent::Delete(_))));
+        if note.is_some_and(|note| note.unborn) || deleting {
+            // A birth or an erasing was interrupted: if version 0 is there it is finished, else the volume is erased.
             self.own.phase = Phase::Attaching;
             self.own.open_wish = Some(id);
+            if deleting {
+                // Everything that decides goes before `volume`: without it nothing is left to attach to.
+                let request = StoreRequest::Get(GetRequest {
+                    container: self.container.clone(),
+                    name: ObjectName::Volume,
+                    range: None,
+                    absence: Absence::Twice,
+                    deadline: self.limits.store_deadline,
+                    expect: Expect::Exists,
+                });
+                self.out.store(Pending::Life(Op::HalfErased), request);
+                return;
+            }
             let request = StoreRequest::CreateContainer(self.container.clone());
             self.out.store(Pending::Life(Op::UnbornContainer), request);
             return;
@@ -1034,6 +1050,24 @@ impl<P: Payload> Volume<P> {
         self.note(After::Drawn, |_| {});
     }
 
+    /// The container of an interrupted birth or erasing is there: attaches to finish it.
+    fn finish_unborn(&mut self, outcome: &Outcome<P>) {
+        let wish = self.own.open_wish.take();
+        if matches!(outcome, Outcome::Done) {
+            let how = How {
+                finish: true,
+                ..How::default()
+            };
+            let spec = self.attach_spec();
+            return self.start_attempt(Attach::new(spec, how), wish);
+        }
+        self.own.phase = Phase::Local;
+        if let (Some(wish), Outcome::Store(error)) = (wish, outcome) {
+            let (object, error) = (String::from("the container"), *error);
+            self.told(wish, Verdict::Refused(Refusal::Store { object, error }));
+        }
+    }
+
     fn put_superblock(&mut self) {
         let Some((_, spec)) = &self.own.birth else {
             return;
@@ -1197,22 +1231,17 @@ impl<P: Payload> Volume<P> {
                 Outcome::Done => self.put_superblock(),
                 other => self.birth_failed("the container", &other),
             },
-            Op::UnbornContainer => {
-                let wish = self.own.open_wish.take();
-                if matches!(outcome, Outcome::Done) {
-                    let how = How {
-                        finish: true,
-                        ..How::default()
-                    };
-                    let spec = self.attach_spec();
-                    return self.start_attempt(Attach::new(spec, how), wish);
+            Op::HalfErased => match outcome {
+                Outcome::Store(StoreError::Absent) => {
+                    self.own.erased();
+                    if let Some(wish) = self.own.open_wish.take() {
+                        self.told(wish, Verdict::Erased);
+                    }
                 }
-                self.own.phase = Phase::Local;
-                if let (Some(wish), Outcome::Store(error)) = (wish, outcome) {
-                    let object = String::from("the container");
-                    self.told(wish, Verdict::Refused(Refusal::Store { object, error }));
-                }
-            }
+                Outcome::Exists => self.finish_unborn(&Outcome::Done),
+                other => self.finish_unborn(&other),
+            },
+            Op::UnbornContainer => self.finish_unborn(&outcome),
             Op::Superblock => match outcome {
                 Outcome::Put(_) => {
                     let spec = self.attach_spec();
