@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 /// The line that says "ready" waits at most so long for volumes.
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(20);
 
 /// Size of the volume that `up` makes when no image is named.
 const DEMO_BYTES: u64 = 1 << 30;

@@ -183,7 +183,7 @@ impl Host {
                 log.push('\n');
             }
         });
-        let address = rx.recv_timeout(Duration::from_secs(30));
+        let address = rx.recv_timeout(Duration::from_secs(60));
         let mut daemon = Daemon {
             child,
             address: String::new(),
