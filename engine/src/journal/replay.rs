@@ -12,6 +12,7 @@ use crate::journal::record::{RecordBody, RecordHead};
 use crate::units::Extent;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use smallvec::SmallVec;
 
 /// A record of the history.
@@ -97,11 +98,14 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
         };
         lap = lap.max(file_lap);
         spans.insert(file, (file_lap, Seq(u64::MAX), Seq(0)));
-        let end = note
-            .dead
-            .iter()
-            .find(|d| d.file == file && d.lap == file_lap)
-            .map(|d| d.end);
+        let end = note.dead.iter().find(|d| d.file == file).and_then(|d| {
+            match d.lap.cmp(&file_lap) {
+                Ordering::Less => None,
+                Ordering::Equal => Some(d.end),
+                // The file was in use again since: this lap was over, and what of it was not stored was dead.
+                Ordering::Greater => Some(Seq(0)),
+            }
+        });
         if scanned.index_durable.is_some() || !scanned.records.is_empty() {
             durable = durable.max(scanned.index_durable.unwrap_or_default());
         }
@@ -175,16 +179,15 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
     }
     for (file, (file_lap, first, last)) in spans {
         // What was once declared dead stays dead: a later recovery may go on further, but not in this lap.
-        let dead_end = note
+        let known = note
             .dead
             .iter()
-            .find(|d| d.file == file && d.lap == file_lap)
-            .map_or(end, |d| d.end);
-        history.dead.push(DeadLap {
+            .find(|d| d.file == file && d.lap >= file_lap);
+        history.dead.push(known.copied().unwrap_or(DeadLap {
             file,
             lap: file_lap,
-            end: dead_end,
-        });
+            end,
+        }));
         if first <= end && last > floor {
             history.resumed.in_use.push(FileInUse {
                 file,
@@ -221,3 +224,6 @@ fn rank(copy: &Copy) -> u8 {
         (_, false) => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;
