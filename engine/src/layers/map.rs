@@ -134,17 +134,17 @@ impl ExtentMap {
         }
     }
 
-    /// The first mapped block at or after `at`.
-    pub fn next_from(&self, at: Lba) -> Option<Lba> {
-        if let Some((&start, segment)) = self.segments.range(..at.0).next_back()
-            && start + segment.count.0 > at.0
-        {
-            return Some(at);
-        }
-        self.segments
-            .range(at.0..)
-            .next()
-            .map(|(&start, _)| Lba(start))
+    /// The first run of mapped blocks at or after `at`, cut to begin there at the earliest, and its source. The segment's own
+    /// count and place are those of the whole.
+    pub fn first_from(&self, at: Lba) -> Option<(Extent, Segment)> {
+        let before = self
+            .segments
+            .range(..at.0)
+            .next_back()
+            .filter(|(start, segment)| *start + segment.count.0 > at.0);
+        let (&start, &segment) = before.or_else(|| self.segments.range(at.0..).next())?;
+        let extent = Extent::from_range(start.max(at.0)..start + segment.count.0);
+        Some((extent, segment))
     }
 
     /// Every segment, in order.

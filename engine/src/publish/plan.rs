@@ -12,7 +12,7 @@ use crate::object::names::{DataName, ObjectName};
 use crate::payload::{Part, Parts, Payload};
 use crate::table::apply::ChunkDelta;
 use crate::table::resolve;
-use crate::table::types::{GrainSet, ObjectRef, SectionRef};
+use crate::table::types::{GrainSet, ObjectRef, Root, SectionRef};
 use crate::units::{ByteCount, ChunkIndex, Extent, GRAIN_BYTES, Geometry, GrainIndex, Lba};
 use crate::volume::{Pending, Volume};
 use alloc::collections::BTreeMap;
@@ -76,9 +76,10 @@ impl<P: Payload> Volume<P> {
             self.plan_object(&geometry, first, Some(last));
             return true;
         }
+        let root = self.present.root().map(|root| &**root);
         let next = run
             .cursor
-            .and_then(|at| self.stack.frozen.front()?.map.next_from(at));
+            .and_then(|at| next_to_plan(&self.stack.frozen.front()?.map, &geometry, root, at));
         if let Some(next) = next {
             self.plan_object(&geometry, geometry.chunk_of(geometry.grain_of(next)), None);
             return true;
@@ -98,6 +99,7 @@ impl<P: Payload> Volume<P> {
         else {
             return;
         };
+        let root = self.present.root().map(|root| &**root);
         let most = self.limits.object_bytes.0;
         let mut grains: BTreeMap<GrainIndex, GrainBuild<P>> = BTreeMap::new();
         let mut reads: Vec<JournalRun> = Vec::new();
@@ -143,9 +145,7 @@ impl<P: Payload> Volume<P> {
             let next_block = Lba((chunk.0 + 1) * geometry.chunk_blocks());
             at = match last {
                 Some(last) if chunk >= last => None,
-                _ => frozen
-                    .map
-                    .next_from(next_block)
+                _ => next_to_plan(&frozen.map, geometry, root, next_block)
                     .map(|lba| geometry.chunk_of(geometry.grain_of(lba))),
             };
             at = at.filter(|next| last.is_none_or(|last| *next <= last));
@@ -500,9 +500,43 @@ fn whole_grain<P: Payload>(mut content: SmallVec<[(u32, Part<P>); 1]>) -> Parts<
     parts
 }
 
+/// The first block at or after `at`, a chunk's first, that is worth planning: holes over chunks of a leaf that the table does
+/// not have say nothing, however many they are.
+fn next_to_plan(map: &ExtentMap, geometry: &Geometry, root: Option<&Root>, at: Lba) -> Option<Lba> {
+    let mut at = at;
+    loop {
+        let (extent, segment) = map.first_from(at)?;
+        let next = extent.start;
+        let Some(root) = root.filter(|_| segment.source == Source::Hole) else {
+            return Some(next);
+        };
+        let index = geometry.leaf_of(geometry.chunk_of(geometry.grain_of(next)));
+        let leaf_blocks = geometry.chunk_blocks() * u64::from(geometry.leaf_chunks);
+        let known = root.leaves.range(index..).next();
+        let end = known.map_or(extent.end().0, |(known, _)| {
+            extent.end().0.min(known.0 * leaf_blocks)
+        });
+        // Only chunks of which this hole is all that the layer says.
+        let end = end - end % geometry.chunk_blocks();
+        if end <= next.0 {
+            return Some(next);
+        }
+        at = Lba(end);
+    }
+}
+
 /// What a layer says of one chunk's grains.
 fn chunk_work(map: &ExtentMap, geometry: &Geometry, chunk: ChunkIndex) -> ChunkWork {
     let mut work = ChunkWork::default();
+    let whole = chunk_extent(geometry, chunk);
+    if let Some((extent, segment)) = map.first_from(whole.start)
+        && segment.source == Source::Hole
+        && extent.contains(whole)
+    {
+        // A chunk has at most 2048 grains.
+        work.hole = (0..geometry.chunk_grain_count(chunk) as u16).collect();
+        return work;
+    }
     let first = geometry.chunk_first_grain(chunk).0;
     // Per touched grain: blocks with content, zeroed blocks, lost blocks.
     let mut masks: BTreeMap<u64, (u8, u8, u8)> = BTreeMap::new();
