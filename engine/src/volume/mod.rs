@@ -277,6 +277,7 @@ impl<P: Payload> Volume<P> {
         self.hydrate_timeout();
         self.publish_timeout();
         self.life_timeout();
+        self.recover_timeout();
         if self.notes.retry_at.is_some_and(|at| at <= self.now) {
             self.notes.retry_at = None;
             self.note_pump();
@@ -297,6 +298,7 @@ impl<P: Payload> Volume<P> {
             self.publishing.next_timeout(),
             self.own.next_timeout(),
             self.notes.retry_at,
+            self.recovery.next_timeout(),
             self.erase_timeout(),
             self.sweep_timeout(),
         ]

@@ -15,14 +15,18 @@ use crate::journal::replay::{self, Damage, Replayed, Resumed};
 use crate::layers::map::Source;
 use crate::layers::split;
 use crate::payload::Payload;
+use crate::time::{Duration, Instant};
 use crate::units::Extent;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Files scanned at once.
 const SCANS: usize = 4;
+
+/// A file that could not be read is scanned again after this.
+const SCAN_AGAIN: Duration = Duration::from_secs(1);
 
 /// What an outcome of ours belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +48,9 @@ pub(crate) struct Recovery {
     to_scan: VecDeque<FileId>,
     scanning: usize,
     scans: Vec<(FileId, Scanned)>,
+    /// Files that could not be scanned at first, and when those that still were not are scanned again.
+    unread: BTreeSet<FileId>,
+    retry_at: Option<Instant>,
     root_asked: bool,
     syncs: usize,
     /// Files of another size than the journal's.
@@ -51,6 +58,12 @@ pub(crate) struct Recovery {
     end: Seq,
     records: u64,
     dead: Vec<DeadLap>,
+}
+
+impl Recovery {
+    pub(super) const fn next_timeout(&self) -> Option<Instant> {
+        self.retry_at
+    }
 }
 
 impl<P: Payload> Volume<P> {
@@ -79,10 +92,14 @@ impl<P: Payload> Volume<P> {
                 return self.recover_scan();
             }
             (Op::Scan(file), _) => {
-                // A file that cannot be read at all: its records are damage, if they were durable.
+                // What it holds may be the newest that was answered: nothing goes on without it.
                 self.recovery.scanning -= 1;
-                self.out.push(Effect::Notice(Notice::FileCondemned(file)));
-                return self.recover_scan();
+                if self.recovery.unread.insert(file) {
+                    self.out.push(Effect::Notice(Notice::FileCondemned(file)));
+                }
+                self.recovery.to_scan.push_back(file);
+                self.recovery.retry_at = Some(self.now + SCAN_AGAIN);
+                return;
             }
             (Op::Root, outcome) => {
                 if let Outcome::Meta(Meta::Root(root), hash) = outcome {
@@ -146,7 +163,21 @@ impl<P: Payload> Volume<P> {
         self.recover_scan();
     }
 
+    pub(super) fn recover_timeout(&mut self) {
+        if self
+            .recovery
+            .retry_at
+            .take_if(|at| *at <= self.now)
+            .is_some()
+        {
+            self.recover_scan();
+        }
+    }
+
     fn recover_scan(&mut self) {
+        if self.recovery.retry_at.is_some() {
+            return;
+        }
         while self.recovery.scanning < SCANS {
             let Some(file) = self.recovery.to_scan.pop_front() else {
                 break;
