@@ -160,7 +160,10 @@ struct Flight<P> {
     body: RecordBody,
     data: Parts<P>,
     class: Class,
+    /// Counts the appends of it: only the outcome of the last one counts.
     attempt: u32,
+    /// How often its own append failed, not one before it.
+    failures: u32,
     place: Option<Place>,
     done: bool,
     /// Its write was given up; the body is [`RecordBody::Void`].
@@ -174,6 +177,8 @@ struct Kept<P> {
     body: RecordBody,
     data: Parts<P>,
     place: Place,
+    /// Where it is being written again.
+    moving: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -220,6 +225,8 @@ pub(crate) struct Journal<P> {
     syncing: Option<Syncing>,
     wanted: Seq,
     read_only: bool,
+    /// A guest's record found no room: the head file is recycled too once it is stored.
+    starved: bool,
     events: VecDeque<Event>,
 }
 
@@ -257,6 +264,7 @@ impl<P: Payload> Journal<P> {
             syncing: None,
             wanted: Seq(0),
             read_only: false,
+            starved: false,
             events: VecDeque::new(),
         }
     }
@@ -318,6 +326,9 @@ impl<P: Payload> Journal<P> {
             self.read_only = true;
             self.flight.clear();
             self.flight_bytes = 0;
+            if matches!(self.syncing, Some(Syncing::Rewriting { .. })) {
+                self.syncing = None;
+            }
             self.events.push_back(Event::ReadOnly);
         }
     }
@@ -350,7 +361,19 @@ impl<P: Payload> Journal<P> {
         self.head = None;
         self.kept.clear();
         self.kept_bytes = 0;
+        // The numbers that were given out stay so: the next history goes on above them.
+        let spent = self.assigned;
+        self.ordered = spent;
+        self.written = spent;
+        self.durable = spent;
+        self.wanted = spent;
+        self.stored = spent;
         aside
+    }
+
+    /// Whether no record, sync or rewrite is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flight.is_empty() && self.syncing.is_none() && self.events.is_empty()
     }
 
     /// Files in use, and of how many.
@@ -397,6 +420,12 @@ impl<P: Payload> Journal<P> {
         pages(data_bytes) <= head_room || self.ready.len() > RESERVE
     }
 
+    /// A record has no room: whatever can be freed for it shall be.
+    pub(crate) fn want_room(&mut self, out: &mut Out<P>) {
+        self.starved = true;
+        self.recycle(out);
+    }
+
     /// Makes the files that a journal needs at least, one after another; tried again by itself when one could not be made.
     pub(crate) fn prepare(&mut self, out: &mut Out<P>) {
         self.create_failed = false;
@@ -412,6 +441,7 @@ impl<P: Payload> Journal<P> {
         data: Parts<P>,
     ) -> Seq {
         debug_assert!(!self.read_only, "asked before");
+        self.starved = false;
         self.assigned = Seq(self.assigned.0 + 1);
         let seq = self.assigned;
         self.flight_bytes += data.len().0;
@@ -421,6 +451,7 @@ impl<P: Payload> Journal<P> {
             data,
             class,
             attempt: 0,
+            failures: 0,
             place: None,
             done: false,
             voided: false,
@@ -441,6 +472,18 @@ impl<P: Payload> Journal<P> {
     pub(crate) fn set_stored(&mut self, out: &mut Out<P>, seq: Seq) {
         self.stored = self.stored.max(seq);
         self.recycle(out);
+    }
+
+    /// Whether what the file holds is in doubt: a sync of it is under way, or one failed and its records are being written
+    /// again. [`Event::Durable`], [`Event::Relocated`] or [`Event::ReadOnly`] ends it.
+    pub(crate) fn is_unsettled(&self, file: FileId) -> bool {
+        match self.syncing {
+            Some(Syncing::Sync { file: syncing }) => syncing == file,
+            Some(Syncing::Rewriting { .. }) => {
+                self.files.get(&file).is_some_and(|file| file.condemned)
+            }
+            None => false,
+        }
     }
 
     /// A read of the file begins.
@@ -680,6 +723,7 @@ impl<P: Payload> Journal<P> {
                 body: flight.body,
                 data: flight.data,
                 place,
+                moving: None,
             });
         }
         // Half the bound orders a sync, so that the bound itself is seldom met.
@@ -701,11 +745,22 @@ impl<P: Payload> Journal<P> {
         {
             return;
         }
-        self.place_again(out, index);
+        self.place_again(index);
+        if let Some(flight) = self.flight.get_mut(index) {
+            flight.failures += 1;
+            if flight.failures >= ATTEMPTS_MAX {
+                if flight.voided {
+                    return self.make_read_only();
+                }
+                flight.failures = 0;
+                return self.no_place(out, index);
+            }
+        }
+        self.place_waiting(out);
     }
 
-    /// Writes the record at `index` and every later one again, in fresh files.
-    fn place_again(&mut self, out: &mut Out<P>, index: usize) {
+    /// Takes the record at `index` and every later one back, to be written again in fresh files.
+    fn place_again(&mut self, index: usize) {
         let mut bad = BTreeSet::new();
         mark!("append-placed-again");
         let last = if bug!("only-the-failed-append-again") {
@@ -732,17 +787,6 @@ impl<P: Payload> Journal<P> {
                 self.head = None;
             }
         }
-        if let Some(flight) = self.flight.get_mut(index)
-            && flight.attempt >= ATTEMPTS_MAX
-        {
-            if flight.voided {
-                return self.make_read_only();
-            }
-            flight.attempt = 0;
-            self.no_place(out, index);
-            return;
-        }
-        self.place_waiting(out);
     }
 
     // --- syncs ---
@@ -814,7 +858,8 @@ impl<P: Payload> Journal<P> {
             .iter()
             .position(|f| f.place.is_some_and(|p| p.file == id))
         {
-            self.place_again(out, index);
+            self.place_again(index);
+            self.place_waiting(out);
             if self.read_only {
                 return;
             }
@@ -864,13 +909,7 @@ impl<P: Payload> Journal<P> {
                 head,
                 kept.data.clone(),
             );
-            self.events.push_back(Event::Relocated {
-                seq: kept.seq,
-                body: kept.body.clone(),
-                from: kept.place,
-                to: place,
-            });
-            kept.place = place;
+            kept.moving = Some(place);
             file.applied = file.applied.max(kept.seq);
         }
         if let Some(file) = self.files.get_mut(&fresh) {
@@ -878,7 +917,8 @@ impl<P: Payload> Journal<P> {
         }
     }
 
-    fn rewritten(&mut self, out: &mut Out<P>, _seq: Seq, id: FileId, good: bool) {
+    /// A kept record is written again: reads find it there from now on.
+    fn rewritten(&mut self, out: &mut Out<P>, seq: Seq, id: FileId, good: bool) {
         if self.read_only {
             return;
         }
@@ -892,7 +932,22 @@ impl<P: Payload> Journal<P> {
             return;
         }
         *left -= 1;
-        if *left == 0 {
+        let is_last = *left == 0;
+        let first = self.kept.front().map_or(seq, |kept| kept.seq);
+        let index = seq.0.saturating_sub(first.0) as usize;
+        if let Some(kept) = self.kept.get_mut(index)
+            && let Some(to) = kept.moving.take()
+        {
+            debug_assert_eq!(kept.seq, seq, "kept records are consecutive");
+            self.events.push_back(Event::Relocated {
+                seq,
+                body: kept.body.clone(),
+                from: kept.place,
+                to,
+            });
+            kept.place = to;
+        }
+        if is_last {
             self.syncing = None;
             self.pump_sync(out);
         }
@@ -934,6 +989,14 @@ impl<P: Payload> Journal<P> {
             Some(Syncing::Sync { file } | Syncing::Rewriting { file, .. }) => Some(file),
             None => None,
         };
+        if self.starved
+            && let Some(file) = self.head.and_then(|head| self.files.get_mut(&head))
+            && file.next_page > 0
+            && file.last_seq <= stored
+        {
+            file.closed = true;
+            self.head = None;
+        }
         let mut freed = Vec::new();
         self.order.retain(|id| {
             let free = self.files.get(id).is_some_and(|file| {

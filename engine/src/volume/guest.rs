@@ -66,8 +66,8 @@ pub(crate) struct Guests<P> {
     voided: BTreeSet<Seq>,
     /// Answered when durable: targets never fall.
     durable: VecDeque<(Seq, Tag)>,
-    /// Answered when stored (`flush = store`).
-    stored: Vec<(Seq, Tag)>,
+    /// Answered when stored (`flush = store`): targets never fall.
+    stored: VecDeque<(Seq, Tag)>,
     deadlines: BTreeSet<(Instant, Tag)>,
     deadline_of: BTreeMap<Tag, Instant>,
 }
@@ -83,7 +83,7 @@ impl<P> Default for Guests<P> {
             acks: VecDeque::new(),
             voided: BTreeSet::new(),
             durable: VecDeque::new(),
-            stored: Vec::new(),
+            stored: VecDeque::new(),
             deadlines: BTreeSet::new(),
             deadline_of: BTreeMap::new(),
         }
@@ -106,9 +106,9 @@ impl<P> Guests<P> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// The lowest seq that a flush waits for in the store, and the highest.
+    /// The highest seq that a flush waits for in the store.
     pub(crate) fn stored_wanted(&self) -> Option<Seq> {
-        self.stored.iter().map(|(seq, _)| *seq).max()
+        self.stored.back().map(|(seq, _)| *seq)
     }
 
     /// The command waits: it is answered BUSY at `at` unless something comes first.
@@ -366,6 +366,7 @@ impl<P: Payload> Volume<P> {
                     // What is kept in memory goes when it is durable; what fills the files when it is stored.
                     let written = self.journal.written();
                     self.journal.want_durable(&mut self.out, written);
+                    self.journal.want_room(&mut self.out);
                     return;
                 }
                 let Some((body, data)) = writing.records.pop_front() else {
@@ -394,13 +395,26 @@ impl<P: Payload> Volume<P> {
         }
     }
 
+    /// The answer follows the first commit whose cut is at or above `seq`, or is BUSY: the store may be away.
+    fn wait_stored(&mut self, seq: Seq, tag: Tag) {
+        debug_assert!(
+            self.guest
+                .stored
+                .back()
+                .is_none_or(|(last, _)| *last <= seq),
+            "targets never fall"
+        );
+        self.wait_bounded(tag);
+        self.guest.stored.push_back((seq, tag));
+    }
+
     fn flush(&mut self, tag: Tag) {
         let target = self.journal.written();
         if self.own.flushes_to_store() {
             if self.journal.stored() >= target {
                 return self.answer_done(tag);
             }
-            self.guest.stored.push((target, tag));
+            self.wait_stored(target, tag);
             return;
         }
         if self.journal.durable() >= target || bug!("flush-at-once") {
@@ -438,6 +452,7 @@ impl<P: Payload> Volume<P> {
                         map.relocate(*extent, seq, from.data_at(), to.file, to.data_at());
                     }
                 }
+                self.reads_unsettled();
             }
             Event::Condemned(file) => {
                 self.out
@@ -508,7 +523,7 @@ impl<P: Payload> Volume<P> {
             } else if !ack.fua || bug!("fua-at-written") {
                 self.answer_done(ack.tag);
             } else if self.own.flushes_to_store() {
-                self.guest.stored.push((seq, ack.tag));
+                self.wait_stored(seq, ack.tag);
             } else {
                 self.guest.durable.push_back((seq, ack.tag));
                 self.journal.want_durable(&mut self.out, seq);
@@ -529,6 +544,7 @@ impl<P: Payload> Volume<P> {
                 self.answer_done(tag);
             }
         }
+        self.reads_unsettled();
         // A flush whose sync began before its target was written waits for the next.
         if let Some((seq, _)) = self.guest.durable.back().copied() {
             self.journal.want_durable(&mut self.out, seq);
@@ -537,15 +553,9 @@ impl<P: Payload> Volume<P> {
 
     /// A version is committed: flushes that asked for the store are answered.
     pub(crate) fn stored_advanced(&mut self, cut: Seq) {
-        let mut done = Vec::new();
-        self.guest.stored.retain(|(seq, tag)| {
-            let stored = *seq <= cut;
-            if stored {
-                done.push(*tag);
-            }
-            !stored
-        });
-        done.into_iter().for_each(|tag| self.answer_done(tag));
+        while let Some((_, tag)) = self.guest.stored.pop_front_if(|(seq, _)| *seq <= cut) {
+            self.answer_done(tag);
+        }
     }
 
     fn became_read_only(&mut self) {
@@ -564,6 +574,7 @@ impl<P: Payload> Volume<P> {
             .into_iter()
             .for_each(|tag| self.answer(tag, Reply::Failed(Failure::Hardware)));
         self.unlocked();
+        self.reads_unsettled();
     }
 
     // --- giving up ---
@@ -581,7 +592,13 @@ impl<P: Payload> Volume<P> {
             .iter()
             .position(|(t, _)| *t == tag)
             .map(|i| self.guest.behind.remove(i));
-        if parked.is_some() || behind.is_some() || self.reads_abort(tag) {
+        let stored = self
+            .guest
+            .stored
+            .iter()
+            .position(|(_, t)| *t == tag)
+            .map(|i| self.guest.stored.remove(i));
+        if parked.is_some() || behind.is_some() || stored.is_some() || self.reads_abort(tag) {
             return self.answer(tag, Reply::Failed(Failure::Aborted));
         }
         // A held write of which nothing has a seq yet never happens.
@@ -629,6 +646,7 @@ impl<P: Payload> Volume<P> {
         let before = self.guest.under_way();
         self.guest.parked.retain(|(t, _)| *t != tag);
         self.guest.behind.retain(|(t, _)| *t != tag);
+        self.guest.stored.retain(|(_, t)| *t != tag);
         let mut locks: Vec<u64> = self
             .guest
             .held
@@ -657,6 +675,8 @@ impl<P: Payload> Volume<P> {
         if !locks.is_empty() {
             self.unlocked();
         }
+        // What waited behind it may need less room.
+        self.accept_held();
         self.caw_step();
     }
 

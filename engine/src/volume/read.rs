@@ -64,6 +64,8 @@ struct ReadOp<P> {
 pub(crate) struct Reads<P> {
     ops: BTreeMap<u64, ReadOp<P>>,
     next: u64,
+    /// Found damaged in a journal file that is in doubt: looked up again when the journal has settled it.
+    unsettled: Vec<(u64, Extent)>,
 }
 
 impl<P> Default for Reads<P> {
@@ -71,6 +73,7 @@ impl<P> Default for Reads<P> {
         Self {
             ops: BTreeMap::new(),
             next: 0,
+            unsettled: Vec::new(),
         }
     }
 }
@@ -172,20 +175,32 @@ impl<P: Payload> Volume<P> {
             _ if self.reads.ops.contains_key(&op) => {
                 // The record may have been written again elsewhere, or published, since it was looked up.
                 let extent = Extent::new(at.0, count);
-                if self.still_there(extent, file) {
+                if !self.still_there(extent, file) {
+                    self.resolve(op, extent);
+                    self.hydrate_pump();
+                } else if self.journal.is_unsettled(file) {
+                    self.reads.unsettled.push((op, extent));
+                } else {
                     self.out.push(Effect::Notice(Notice::Damaged {
                         extent,
                         place: format!("journal file {file}"),
                     }));
                     self.read_fail(op, at);
-                } else {
-                    self.resolve(op, extent);
-                    self.hydrate_pump();
                 }
             }
             _ => {}
         }
         self.journal.unpin(&mut self.out, file);
+    }
+
+    /// The journal has settled something: looks up again what was found damaged in files in doubt.
+    pub(super) fn reads_unsettled(&mut self) {
+        for (op, extent) in core::mem::take(&mut self.reads.unsettled) {
+            if self.reads.ops.contains_key(&op) {
+                self.resolve(op, extent);
+                self.hydrate_pump();
+            }
+        }
     }
 
     /// Whether some block of `extent` is still looked for in `file`.
