@@ -78,7 +78,7 @@ pub(crate) enum Want {
 }
 
 impl Want {
-    const fn wish(&self) -> WishId {
+    pub(crate) const fn wish(&self) -> WishId {
         match self {
             Self::Committed(wish) | Self::Pinned { wish, .. } | Self::Detached(wish) => *wish,
         }

@@ -137,6 +137,8 @@ pub(crate) struct Own<P> {
     intent_noted: bool,
     emergency: bool,
     set_aside: bool,
+    /// Waits until the journal rests.
+    joining: Option<Join>,
 }
 
 impl<P> Own<P> {
@@ -174,6 +176,7 @@ impl<P> Own<P> {
             intent_noted: false,
             emergency: false,
             set_aside: false,
+            joining: None,
         }
     }
 
@@ -210,6 +213,11 @@ impl<P> Own<P> {
 
     pub(crate) const fn may_publish(&self) -> bool {
         matches!(self.phase, Phase::Serving | Phase::Detaching)
+    }
+
+    /// Whether a wish may order a version: what is cut behind a detach would never be published.
+    const fn may_cut(&self) -> bool {
+        matches!(self.phase, Phase::Serving)
     }
 
     pub(crate) const fn flushes_to_store(&self) -> bool {
@@ -413,7 +421,7 @@ impl<P: Payload> Volume<P> {
             Wish::Detach => self.detach(id),
             Wish::Snapshot { name, key } => self.snapshot(id, name, key),
             Wish::Checkpoint => {
-                if self.own.may_publish() {
+                if self.own.may_cut() {
                     self.cut(None, false, Some(Want::Committed(id)));
                 } else {
                     self.told(id, wrong(self.own.phase_name()));
@@ -423,7 +431,7 @@ impl<P: Payload> Volume<P> {
                 let known = |root: &Arc<Root>, name: &String| {
                     root.snapshots.iter().any(|s| s.name == *name)
                 };
-                if !self.own.may_publish() {
+                if !self.own.may_cut() {
                     self.told(id, wrong(self.own.phase_name()));
                 } else if let Some(name) = &snapshot
                     && !self.present.root().is_some_and(|root| known(root, name))
@@ -474,11 +482,11 @@ impl<P: Payload> Volume<P> {
             self.wish(id, wish);
             return true;
         }
-        self.attach_poll() | self.inspect_poll() | self.detach_step()
+        self.join_step() | self.attach_poll() | self.inspect_poll() | self.detach_step()
     }
 
     fn snapshot(&mut self, id: WishId, name: Option<String>, key: crate::ids::WishKey) {
-        if !self.own.may_publish() {
+        if !self.own.may_cut() {
             let refusal = match self.own.phase {
                 Phase::Fenced => Refusal::Fenced,
                 _ => Refusal::WrongState(self.own.phase_name()),
@@ -536,6 +544,7 @@ impl<P: Payload> Volume<P> {
             || self.own.intent_noted
             || self.guest.under_way() > 0
             || self.reads.len() > 0
+            || !self.journal.is_idle()
         {
             return false;
         }
@@ -709,6 +718,7 @@ impl<P: Payload> Volume<P> {
     }
 
     fn start_attempt(&mut self, machine: Attach, wish: Option<WishId>) {
+        self.own.joining = None;
         let number = self.own.number();
         self.own.attempt = Some(Attempt {
             number,
@@ -728,6 +738,20 @@ impl<P: Payload> Volume<P> {
             return self.own.attempt.is_some();
         }
         false
+    }
+
+    /// The journal that is to be set aside has come to rest.
+    fn join_step(&mut self) -> bool {
+        if !self.journal.is_idle() {
+            return false;
+        }
+        let Some(join) = self.own.joining.take() else {
+            return false;
+        };
+        if self.own.attempt.is_some() {
+            self.attach_join(join);
+        }
+        true
     }
 
     fn attach_poll(&mut self) -> bool {
@@ -803,6 +827,7 @@ impl<P: Payload> Volume<P> {
     /// The journal's fate: it goes on under the new id, or it belongs to a history that was left behind.
     fn attach_join(&mut self, join: Join) {
         if join.keep {
+            self.own.set_aside = false;
             self.note(After::Joined, |note| note.joined.push(join.attach));
             return;
         }
@@ -811,8 +836,14 @@ impl<P: Payload> Volume<P> {
             self.own.attempt = None;
             return self.fenced();
         }
+        if !self.journal.is_idle() {
+            // What still ends in the old files must not be taken for records of the next history.
+            self.own.joining = Some(join);
+            return;
+        }
         let everything_stored = self.journal.stored() >= self.journal.written();
         let files = self.journal.set_aside();
+        let spent = self.journal.assigned();
         self.own.set_aside = !everything_stored;
         self.stack = crate::layers::stack::Stack::default();
         self.publishing.cuts.clear();
@@ -826,6 +857,10 @@ impl<P: Payload> Volume<P> {
         self.note(After::Joined, |note| {
             note.joined = alloc::vec![join.attach];
             note.held = None;
+            if let Some(committed) = &mut note.committed {
+                // These numbers are spent: the next history goes on above them, and nothing below is missed.
+                committed.cut = committed.cut.max(spent);
+            }
             if !everything_stored {
                 note.aside.extend(files);
             }
@@ -853,8 +888,10 @@ impl<P: Payload> Volume<P> {
             }
             After::Named => self.attached(),
             After::Intent => {
-                let wish = self.own.detach_wish.take();
-                self.cut(None, true, wish.map(Want::Detached));
+                if self.own.phase == Phase::Detaching {
+                    let wish = self.own.detach_wish.take();
+                    self.cut(None, true, wish.map(Want::Detached));
+                }
             }
             After::Recovered | After::Committed { .. } | After::Erase | After::Emergency => {}
         }
@@ -868,7 +905,7 @@ impl<P: Payload> Volume<P> {
             End::Opened(opened) => {
                 let generation = opened.attach.generation;
                 let base = opened.base.clone();
-                let set_aside = self.own.set_aside;
+                let detaching = self.own.phase == Phase::Detaching;
                 self.own.opened = Some(Box::new((opened, attempt.wish)));
                 if let Some(base) = &base {
                     let meta = Meta::Root(base.root.clone());
@@ -882,20 +919,18 @@ impl<P: Payload> Volume<P> {
                 }
                 self.note(After::Named, |note| {
                     note.held = Some(generation);
-                    note.intent = None;
+                    if !detaching {
+                        note.intent = None;
+                    }
                     if let Some(base) = base {
                         note.unborn &= base.root.kind == RootKind::Deleted;
-                        let cut = match note.committed {
-                            // The journal of another history does not count here.
-                            Some(old) if !set_aside => old.cut.max(base.root.cut),
-                            _ => base.root.cut,
-                        };
+                        let cut = note.committed.map_or(Seq(0), |old| old.cut);
                         note.geometry = base.root.geometry;
                         note.committed = Some(note::Committed {
                             version: base.root.name.version,
                             root: base.root.name,
                             hash: base.hash,
-                            cut,
+                            cut: cut.max(base.root.cut),
                         });
                     }
                 });
@@ -916,7 +951,7 @@ impl<P: Payload> Volume<P> {
             return self.told(birth, verdict);
         }
         match self.own.phase {
-            Phase::Serving if held_elsewhere => self.fenced(),
+            Phase::Serving | Phase::Detaching if held_elsewhere => self.fenced(),
             // The store refused: guests go on from here, the publish tries again.
             Phase::Serving | Phase::Detaching => {
                 self.own.attach_retry_at = Some(self.now + self.limits.watch)
@@ -937,6 +972,10 @@ impl<P: Payload> Volume<P> {
                     Phase::Local
                 } else {
                     Phase::Blank
+                };
+                if wish.is_none() {
+                    // Nobody asked for it, so nobody asks again: guests wait here.
+                    self.own.attach_retry_at = Some(self.now + self.limits.watch);
                 }
             }
         }
@@ -1001,6 +1040,7 @@ impl<P: Payload> Volume<P> {
         for map in self.stack.maps_mut() {
             map.forget_through(base.cut);
         }
+        self.settle_names(base);
         // A cut that the base holds is committed, whatever its publish heard; its name tells whose it was.
         while self
             .publishing
@@ -1028,6 +1068,40 @@ impl<P: Payload> Volume<P> {
         self.journal.set_stored(&mut self.out, base.cut);
     }
 
+    /// The base may hold what was wished for before it was known: the same key is the same snapshot, a name is taken once.
+    fn settle_names(&mut self, base: &Arc<Root>) {
+        let mut told = Vec::new();
+        for cut in &mut self.publishing.cuts {
+            let Some((name, key)) = &cut.named else {
+                continue;
+            };
+            let verdict = if let Some(entry) = base.snapshots.iter().find(|s| s.wish == *key) {
+                Verdict::Committed(crate::command::Committed {
+                    root: base.clone(),
+                    name: Some(entry.name.clone()),
+                    bytes: crate::units::ByteCount(0),
+                    puts: 0,
+                })
+            } else if base
+                .snapshots
+                .iter()
+                .any(|s| Some(&s.name) == name.as_ref())
+            {
+                Verdict::Refused(Refusal::NameTaken)
+            } else {
+                continue;
+            };
+            cut.named = None;
+            let wishes = cut
+                .wants
+                .extract_if(.., |want| matches!(want, Want::Committed(_)));
+            told.extend(wishes.map(|want| (want.wish(), verdict.clone())));
+        }
+        for (wish, verdict) in told {
+            self.told(wish, verdict);
+        }
+    }
+
     // --- birth ---
 
     fn begin_birth(&mut self, id: WishId, spec: BirthSpec) {
@@ -1046,7 +1120,13 @@ impl<P: Payload> Volume<P> {
         let attributes = self.attributes.clone();
         self.own.attributes_changed(&attributes);
         self.own.birth = Some((id, spec));
-        self.notes.note = Some(self.new_note(true));
+        // A birth that failed before left a note: its number and what it drew go on.
+        let mut note = self.new_note(true);
+        if let Some(old) = self.notes.note.take() {
+            note.serial = old.serial;
+            note.drawn = old.drawn;
+        }
+        self.notes.note = Some(note);
         self.note(After::Drawn, |_| {});
     }
 
@@ -1344,6 +1424,10 @@ impl<P: Payload> Volume<P> {
         self.own.attach = None;
         self.out.push(Effect::Notice(Notice::Fenced { by }));
         self.publish_abort(&Refusal::Fenced);
+        self.own.intent_noted = false;
+        if let Some(wish) = self.own.detach_wish.take() {
+            self.told(wish, Verdict::Refused(Refusal::Fenced));
+        }
         self.sweep_drop();
         self.guest_fail_all(Failure::Fenced);
         self.set_gate(Gate::Closed(GateReason::Fenced));

@@ -1,0 +1,391 @@
+//! Dialogues: facts told to a volume one by one, in the order that hurts.
+
+extern crate martlet_engine as engine;
+
+mod harness;
+
+use engine::command::{Command, Failure, Refusal, Reply, Verdict, Wish};
+use engine::effect::{DiskRequest, Effect, Gate, GateReason, StoreError, StoreRequest};
+use engine::ids::{FileId, Generation, Seq, Tag, WishKey};
+use engine::object::names::ObjectName;
+use engine::time::Duration;
+use engine::units::Extent;
+use harness::{Buf, Harness};
+use std::rc::Rc;
+
+fn is_append(effect: &Effect<Buf>) -> bool {
+    matches!(effect, Effect::Append { .. })
+}
+
+fn is_sync(effect: &Effect<Buf>) -> bool {
+    matches!(effect, Effect::Sync { .. })
+}
+
+fn is_root_put(effect: &Effect<Buf>) -> bool {
+    matches!(
+        effect,
+        Effect::Store {
+            request: StoreRequest::Put {
+                name: ObjectName::Root(_),
+                ..
+            },
+            ..
+        }
+    )
+}
+
+fn is_note(effect: &Effect<Buf>) -> bool {
+    matches!(
+        effect,
+        Effect::Disk {
+            request: DiskRequest::WriteNote(_),
+            ..
+        }
+    )
+}
+
+fn snapshot(name: &str, key: u64) -> Wish<Buf> {
+    Wish::Snapshot {
+        name: Some(name.into()),
+        key: WishKey(key),
+    }
+}
+
+const TAKE: Wish<Buf> = Wish::Attach {
+    take_over: true,
+    accept_loss: true,
+};
+
+#[test]
+fn what_was_written_is_read_before_and_after_a_commit_and_a_restart() {
+    let mut host = Harness::born(512, 100);
+    host.write(3, 20, 7);
+    assert_eq!(host.read(2, 3), [0, 7, 7]);
+    let verdict = host.wish(snapshot("a", 1));
+    assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    host.write(4, 1, 9);
+    assert_eq!(host.read(2, 4), [0, 7, 9, 7]);
+    host.kill();
+    host.open();
+    assert_eq!(host.read(2, 4), [0, 7, 9, 7]);
+}
+
+// --- giving up ---
+
+#[test]
+fn a_restarted_host_detaches_though_it_is_not_attached_yet() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.kill();
+    host.open();
+    let verdict = host.wish(Wish::Detach);
+    assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
+}
+
+#[test]
+fn the_intent_to_detach_outlives_the_attach_that_the_detach_needs() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.kill();
+    host.open();
+    host.hold(is_root_put);
+    host.send_wish(Wish::Detach);
+    host.pass(Duration::from_secs(10));
+    assert!(host.open.iter().any(is_root_put), "the root is on its way");
+    let note = host.disk.notes.iter().max_by_key(|note| note.serial);
+    assert!(note.is_some_and(|note| note.intent.is_some()));
+}
+
+#[test]
+fn a_detach_that_finds_another_holder_is_answered() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.kill();
+    host.open();
+    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    let verdict = other.wish(TAKE);
+    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    let verdict = host.wish(Wish::Detach);
+    assert!(
+        matches!(verdict, Verdict::Refused(Refusal::Fenced)),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn a_wish_for_a_version_behind_a_detach_is_answered() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.hold(is_root_put);
+    let detach = host.send_wish(Wish::Detach);
+    let late = host.send_wish(Wish::Checkpoint);
+    host.release();
+    host.pass(Duration::from_secs(1));
+    assert!(matches!(host.told.get(&detach), Some(Verdict::Detached(_))));
+    assert!(host.told.contains_key(&late));
+}
+
+// --- a history that another host left behind ---
+
+#[test]
+fn writes_after_a_journal_was_set_aside_survive_a_restart() {
+    let mut host = Harness::born(512, 100);
+    host.send_wish(Wish::Sessions(1));
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    for fill in 2..30 {
+        host.write(0, 8, fill);
+    }
+    host.flush();
+    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    other.wish(TAKE);
+    other.write(8, 1, 50);
+    let verdict = other.wish(Wish::Detach);
+    assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
+    host.pass(Duration::from_secs(20));
+    let verdict = host.wish(Wish::Attach {
+        take_over: false,
+        accept_loss: false,
+    });
+    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    assert_eq!(host.read(0, 1), [1]);
+    host.write(16, 1, 60);
+    host.flush();
+    host.kill();
+    host.open();
+    assert_eq!(host.read(8, 1), [50]);
+    assert_eq!(host.read(16, 1), [60]);
+    host.write(17, 1, 61);
+}
+
+#[test]
+fn an_append_that_ends_late_does_not_reach_the_next_history() {
+    let mut host = Harness::born(512, 100);
+    host.send_wish(Wish::Sessions(1));
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.write(8, 8, 2);
+    host.hold(is_append);
+    host.send_write(0, 8, 9);
+    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    other.wish(TAKE);
+    other.wish(Wish::Detach);
+    host.pass(Duration::from_secs(30));
+    host.release();
+    host.pass(Duration::from_secs(30));
+    let verdict = host.wish(Wish::Attach {
+        take_over: false,
+        accept_loss: false,
+    });
+    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    assert_eq!(host.read(0, 1), [1]);
+}
+
+#[test]
+fn a_fenced_holder_whom_the_store_refuses_asks_again() {
+    let mut host = Harness::born(512, 100);
+    host.send_wish(Wish::Sessions(1));
+    host.write(0, 8, 1);
+    // Somebody shut the door and died.
+    let door = ObjectName::Door(Generation(2)).to_string();
+    let key = {
+        let store = host.store.borrow();
+        let (container, _) = store.objects.keys().next().expect("objects").clone();
+        (container, door)
+    };
+    let first = ObjectName::Door(Generation(1)).to_string();
+    let bytes = host.store.borrow().objects[&(key.0.clone(), first)].clone();
+    host.store.borrow_mut().objects.insert(key, bytes);
+    while host.gates.last() != Some(&Gate::Closed(GateReason::Fenced)) {
+        host.pass(Duration::from_secs(1));
+    }
+    host.store.borrow_mut().away = Some(StoreError::Denied);
+    host.pass(Duration::from_secs(60));
+    host.store.borrow_mut().away = None;
+    host.pass(Duration::from_secs(60));
+    assert_eq!(host.volume.status().phase, "serving");
+    assert_eq!(host.gates.last(), Some(&Gate::Open));
+    assert_eq!(host.read(0, 1), [1]);
+}
+
+// --- names and keys ---
+
+#[test]
+fn a_snapshot_asked_for_again_after_a_restart_is_the_same() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.hold(is_note);
+    let first = host.send_wish(snapshot("a", 1));
+    host.pass(Duration::from_secs(1));
+    let Some(Verdict::Committed(first)) = host.told.remove(&first) else {
+        panic!("the root is committed before the note");
+    };
+    host.kill();
+    host.open();
+    let Verdict::Committed(again) = host.wish(snapshot("a", 1)) else {
+        panic!("the snapshot is there");
+    };
+    let of = |c: &engine::command::Committed| {
+        let named = c.root.snapshots.iter().filter(|s| s.name == "a");
+        named.map(|s| s.root).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&again), of(&first));
+    let verdict = host.wish(snapshot("a", 2));
+    assert!(matches!(verdict, Verdict::Refused(Refusal::NameTaken)));
+}
+
+#[test]
+fn a_name_that_the_base_turns_out_to_have_is_taken() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.hold(is_note);
+    host.send_wish(snapshot("a", 1));
+    host.pass(Duration::from_secs(1));
+    host.kill();
+    host.open();
+    let verdict = host.wish(snapshot("a", 2));
+    assert!(
+        matches!(verdict, Verdict::Refused(Refusal::NameTaken)),
+        "{verdict:?}"
+    );
+}
+
+// --- the journal ---
+
+#[test]
+fn a_read_while_records_are_written_again_finds_them() {
+    let mut host = Harness::born(512, 100);
+    host.hold(is_sync);
+    host.write(0, 8, 1);
+    host.send(Command::Flush);
+    host.hold(|effect| is_append(effect) || is_sync(effect));
+    host.fail(is_sync);
+    assert!(host.open.iter().any(is_append), "it is written again");
+    let read = host.send(Command::Read(Extent::new(0, 8)));
+    host.release();
+    assert_eq!(host.read_reply(read), [1; 8]);
+}
+
+#[test]
+fn a_read_of_a_failed_file_waits_for_what_is_written_again() {
+    let mut host = Harness::born(512, 100);
+    host.hold(is_sync);
+    host.write(0, 8, 1);
+    host.send(Command::Flush);
+    host.hold(|effect| is_append(effect) || is_sync(effect));
+    // The failed sync took the pages with it.
+    for file in host.disk.files.values_mut() {
+        file.written.fill(0);
+    }
+    host.fail(is_sync);
+    let read = host.send(Command::Read(Extent::new(0, 8)));
+    host.release();
+    assert_eq!(host.read_reply(read), [1; 8]);
+}
+
+#[test]
+fn a_write_does_not_fail_for_the_failures_of_others() {
+    let mut host = Harness::born(512, 100);
+    host.hold(is_append);
+    let first = host.send_write(0, 1, 1);
+    let second = host.send_write(8, 1, 2);
+    let of = |effect: &Effect<Buf>, n: u64| matches!(effect, Effect::Append { head, .. } if head.seq == Seq(n));
+    for _ in 0..3 {
+        host.fail(|effect| of(effect, 1));
+    }
+    host.fail(|effect| of(effect, 2));
+    host.release();
+    assert!(matches!(
+        host.replies.get(&first),
+        Some(Reply::Failed(Failure::Hardware))
+    ));
+    assert!(matches!(
+        host.replies.get(&second),
+        Some(Reply::Done { .. })
+    ));
+}
+
+#[test]
+fn a_full_disk_takes_writes_as_long_as_the_store_does() {
+    let mut host = Harness::born(512, 800);
+    host.disk.full = true;
+    for n in 0..90 {
+        let tag = host.send_write(n * 8, 8, 1);
+        host.pass(Duration::from_secs(11));
+        let reply = host.replies.remove(&tag);
+        assert!(matches!(reply, Some(Reply::Done { .. })), "{n}: {reply:?}");
+    }
+}
+
+#[test]
+fn nothing_goes_on_without_a_file_that_cannot_be_read() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    let files: Vec<FileId> = host.disk.files.keys().copied().collect();
+    host.disk.unreadable.extend(files);
+    host.kill();
+    host.pass(Duration::from_secs(10));
+    assert_eq!(host.volume.status().phase, "opening");
+    host.disk.unreadable.clear();
+    host.open();
+    assert_eq!(host.read(0, 1), [1]);
+}
+
+#[test]
+fn power_loss_leaves_at_least_what_was_flushed() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.flush();
+    host.write(0, 4, 2);
+    host.power_loss();
+    host.open();
+    assert_eq!(host.read(0, 8), [1; 8]);
+}
+
+// --- flush = store ---
+
+#[test]
+fn a_flush_to_a_store_that_is_away_is_answered_busy() {
+    let mut host = Harness::born(512, 100);
+    let put = Command::PutAttribute {
+        key: "flush".into(),
+        value: Some(b"store".to_vec()),
+    };
+    let tag = host.send(put);
+    host.pass(Duration::from_secs(1));
+    assert!(matches!(host.replies.get(&tag), Some(Reply::Done { .. })));
+    host.store.borrow_mut().away = Some(StoreError::Unavailable);
+    host.write(0, 8, 1);
+    let flush = host.send(Command::Flush);
+    let aborted = host.send(Command::Flush);
+    host.volume.handle_abort(host.now, Tag(aborted));
+    host.run();
+    assert!(
+        host.replies.contains_key(&aborted),
+        "nothing of it can follow"
+    );
+    host.pass(Duration::from_secs(13));
+    assert!(matches!(host.replies.get(&flush), Some(Reply::Busy)));
+    host.store.borrow_mut().away = None;
+    host.pass(Duration::from_secs(20));
+    let flush = host.send(Command::Flush);
+    host.pass(Duration::from_secs(1));
+    assert!(matches!(host.replies.get(&flush), Some(Reply::Done { .. })));
+}
+
+// --- bounded work ---
+
+#[test]
+fn a_discard_of_everything_costs_what_is_there() {
+    let mut host = Harness::born(4096, 1 << 34);
+    host.write(5, 1, 1);
+    host.wish(Wish::Checkpoint);
+    let whole = Extent::new(0, 1 << 34);
+    let tag = host.send(Command::Discard([whole].into_iter().collect()));
+    assert!(matches!(host.replies.get(&tag), Some(Reply::Done { .. })));
+    let Verdict::Committed(committed) = host.wish(Wish::Checkpoint) else {
+        panic!("committed");
+    };
+    assert!(committed.root.leaves.is_empty());
+    assert_eq!(host.read(5, 1), [0]);
+}
