@@ -57,7 +57,7 @@ pub struct Offer {
     pub max_burst_bytes: u32,
     /// Unsolicited bytes of one command. 262,144.
     pub first_burst_bytes: u32,
-    /// R2Ts of one command under way. 8.
+    /// R2Ts of one command under way. 1: the next burst is asked for when the last one is here.
     pub max_outstanding_r2t: u16,
     /// Wait for an R2T before sending more than the immediate data.
     pub initial_r2t: bool,
@@ -73,7 +73,7 @@ impl Default for Offer {
             max_recv_bytes: 256 << 10,
             max_burst_bytes: 1 << 20,
             first_burst_bytes: 256 << 10,
-            max_outstanding_r2t: 8,
+            max_outstanding_r2t: 1,
             initial_r2t: false,
             immediate_data: true,
             prefer_digests: false,
