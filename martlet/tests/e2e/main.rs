@@ -9,5 +9,7 @@ mod kill;
 mod main_job;
 mod snapshot;
 mod support;
+mod swift_bulk;
 mod swift_down;
+mod swift_races;
 mod two_hosts;
