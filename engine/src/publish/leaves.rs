@@ -29,7 +29,7 @@ impl<P: Payload> Volume<P> {
         let Some(run) = &self.publishing.run else {
             return false;
         };
-        if run.leaves_at.is_some() {
+        if run.leaves_at.is_some() || run.leaves_wait {
             return false;
         }
         let born = run.born.is_some();
@@ -80,10 +80,20 @@ impl<P: Payload> Volume<P> {
             run.leaves.insert(index, Arc::new(leaf));
         }
         if missing {
+            if let Some(run) = self.publishing.run.as_mut() {
+                run.leaves_wait = true;
+            }
             return false;
         }
         self.place_leaves();
         true
+    }
+
+    /// A leaf came that the publish waits for.
+    pub(crate) fn publish_leaf_came(&mut self) {
+        if let Some(run) = self.publishing.run.as_mut() {
+            run.leaves_wait = false;
+        }
     }
 
     /// A leaf of the newest table is damaged: the layer stays here, nothing is lost, and it is asked for again.

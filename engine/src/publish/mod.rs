@@ -152,6 +152,8 @@ pub(crate) struct Run<P> {
     resend: BTreeSet<(Instant, u32, bool)>,
     resend_root: Option<Instant>,
     leaves_at: Option<Instant>,
+    /// Leaves are being loaded: a fact that brings none need not look for them.
+    leaves_wait: bool,
     born: Option<Born>,
 }
 
@@ -336,6 +338,7 @@ impl<P: Payload> Volume<P> {
             resend: BTreeSet::new(),
             resend_root: None,
             leaves_at: None,
+            leaves_wait: false,
             born,
         }
     }
@@ -470,6 +473,7 @@ impl<P: Payload> Volume<P> {
         }
         if run.leaves_at.is_some_and(|at| at <= now) {
             run.leaves_at = None;
+            run.leaves_wait = false;
         }
         let root_due = run.resend_root.take_if(|at| *at <= now).is_some();
         for (serial, is_leaves) in due {

@@ -447,7 +447,7 @@ impl<P: Payload> Volume<P> {
                     }
                 }
                 // `publish_step` looks it up again.
-                LeafWaiter::Publish => {}
+                LeafWaiter::Publish => self.publish_leaf_came(),
             }
         }
         self.hydrate_pump();
