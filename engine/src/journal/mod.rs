@@ -496,8 +496,9 @@ impl<P: Payload> Journal<P> {
     /// A read of the file ended.
     pub(crate) fn unpin(&mut self, out: &mut Out<P>, file: FileId) {
         if let Some(file) = self.files.get_mut(&file) {
+            debug_assert!(file.reads > 0, "a read that was begun");
             file.reads = file.reads.saturating_sub(1);
-            if file.reads == 0 {
+            if file.reads == 0 && file.last_seq <= self.stored {
                 self.recycle(out);
             }
         }
@@ -547,10 +548,14 @@ impl<P: Payload> Journal<P> {
         }
     }
 
-    fn op_ended(&mut self, file: FileId) {
-        if let Some(file) = self.files.get_mut(&file) {
+    /// Whether the file may be free now.
+    fn op_ended(&mut self, file: FileId) -> bool {
+        let stored = self.stored;
+        self.files.get_mut(&file).is_some_and(|file| {
+            debug_assert!(file.ops > 0, "an outcome of what was begun");
             file.ops = file.ops.saturating_sub(1);
-        }
+            file.ops == 0 && file.last_seq <= stored
+        })
     }
 
     // --- placing ---
@@ -690,7 +695,6 @@ impl<P: Payload> Journal<P> {
             flight.done = true;
         }
         self.advance(out);
-        self.recycle(out);
     }
 
     /// Applies what is written in order.

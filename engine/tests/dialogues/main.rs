@@ -2,6 +2,7 @@
 
 extern crate martlet_engine as engine;
 
+#[allow(dead_code)] // Later dialogues may use what these do not.
 mod harness;
 
 use engine::command::{Command, Failure, Refusal, Reply, Verdict, Wish};
