@@ -184,6 +184,8 @@ pub(crate) struct Fetch {
     pub(crate) sent: bool,
     pub(crate) attempts: u32,
     pub(crate) retry_at: Option<Instant>,
+    /// No guest waits for it: it goes when no other does.
+    pub(crate) is_behind: bool,
 }
 
 /// A frame being fetched, and who waits for it.
@@ -211,6 +213,10 @@ pub(crate) struct Hydrate {
     fetches: BTreeMap<u64, Fetch>,
     by_frame: BTreeMap<(ObjectRef, u32), u64>,
     line: VecDeque<u64>,
+    /// Fetches that no guest waits for, behind all in `line`.
+    line_behind: VecDeque<u64>,
+    /// Fetches that no guest waits for, sent or not.
+    behind: u32,
     next: u64,
     sent: u32,
     streams: [Stream; 4],
@@ -236,15 +242,50 @@ impl Hydrate {
             if let Some(frame) = fetch.frames.iter_mut().find(|frame| frame.offset == offset) {
                 frame.waiters.extend(waiter);
             }
+            let overtakes = core::mem::take(&mut fetch.is_behind);
+            if overtakes {
+                self.behind -= 1;
+                if let (false, Some(id)) = (fetch.sent, self.by_frame.get(&key).copied()) {
+                    self.line_behind.retain(|behind| *behind != id);
+                    self.line.push_back(id);
+                }
+            }
             return false;
         }
+        let waiters = waiter.into_iter().collect();
+        self.add(part, version, waiters, false);
+        true
+    }
+
+    /// A frame is wanted that no guest waits for: asked for when no guest's fetch is in line.
+    pub(crate) fn want_behind(&mut self, part: &FramePart, version: Version) {
+        let key = (part.object.clone(), part.bytes.start as u32);
+        if !self.by_frame.contains_key(&key) {
+            self.add(part, version, Vec::new(), true);
+        }
+    }
+
+    /// Fetches that no guest waits for, in line and under way.
+    pub(crate) const fn behind(&self) -> u32 {
+        self.behind
+    }
+
+    fn add(&mut self, part: &FramePart, version: Version, waiters: Vec<FrameWaiter>, is_behind: bool) {
+        // Offsets fit: an object is far below 4 GiB.
+        let offset = part.bytes.start as u32;
+        let key = (part.object.clone(), offset);
         let new = Fetching {
             offset,
             expect: part.expect.clone(),
-            waiters: waiter.into_iter().collect(),
+            waiters,
+        };
+        let line = if is_behind {
+            &mut self.line_behind
+        } else {
+            &mut self.line
         };
         // The frame after the last one ordered rides in the same GET.
-        if let Some(id) = self.line.back().copied()
+        if let Some(id) = line.back().copied()
             && let Some(fetch) = self.fetches.get_mut(&id)
             && !fetch.sent
             && fetch.retry_at.is_none()
@@ -263,7 +304,7 @@ impl Hydrate {
             fetch.bytes.end = part.bytes.end;
             fetch.frames.push(new);
             self.by_frame.insert(key, id);
-            return true;
+            return;
         }
         let id = self.next;
         self.next += 1;
@@ -278,10 +319,11 @@ impl Hydrate {
                 sent: false,
                 attempts: 0,
                 retry_at: None,
+                is_behind,
             },
         );
-        self.line.push_back(id);
-        true
+        line.push_back(id);
+        self.behind += u32::from(is_behind);
     }
 
     /// The next fetch to send, while fewer than `max` are under way.
@@ -289,7 +331,12 @@ impl Hydrate {
         if self.sent >= max {
             return None;
         }
-        let id = self.line.pop_front()?;
+        // Half of the places stay free for guests.
+        let id = match self.line.pop_front() {
+            Some(id) => id,
+            None if self.sent * 2 < max => self.line_behind.pop_front()?,
+            None => return None,
+        };
         let fetch = self.fetches.get_mut(&id)?;
         fetch.sent = true;
         fetch.attempts += 1;
@@ -301,6 +348,7 @@ impl Hydrate {
     pub(crate) fn answered(&mut self, id: u64) -> Option<Fetch> {
         self.sent = self.sent.saturating_sub(1);
         let fetch = self.fetches.remove(&id)?;
+        self.behind -= u32::from(fetch.is_behind);
         for frame in &fetch.frames {
             self.by_frame.remove(&(fetch.object.clone(), frame.offset));
         }
@@ -311,6 +359,7 @@ impl Hydrate {
     pub(crate) fn again(&mut self, id: u64, mut fetch: Fetch, at: Instant) {
         fetch.sent = false;
         fetch.retry_at = Some(at);
+        fetch.is_behind = false;
         for frame in &fetch.frames {
             self.by_frame
                 .insert((fetch.object.clone(), frame.offset), id);

@@ -340,6 +340,7 @@ impl<P: Payload> Volume<P> {
             run.keeping = keep;
         }
         self.own.superseded(old, &root);
+        self.merges_committed();
         if born {
             self.serve();
             if let Some(wish) = finish {

@@ -72,6 +72,12 @@ impl<P: Payload> Volume<P> {
             let first = index.0 * u64::from(geometry.leaf_chunks);
             let chunks = ChunkIndex(first)..ChunkIndex(first + u64::from(geometry.leaf_chunks));
             for (chunk, delta) in run.deltas.range(chunks) {
+                if let (Some(count), Some(entry)) =
+                    (run.merged.get(chunk), leaf.entries.get_mut(chunk))
+                {
+                    // The delta says all that these layers said.
+                    entry.layers.drain(..(*count).min(entry.layers.len()));
+                }
                 match apply::apply(leaf.entries.get(chunk), delta.clone()) {
                     Some(entry) => leaf.entries.insert(*chunk, entry),
                     None => leaf.entries.remove(chunk),

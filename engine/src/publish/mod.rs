@@ -9,6 +9,7 @@
 
 mod commit;
 mod leaves;
+mod merge;
 mod plan;
 
 use crate::attach::Look;
@@ -26,6 +27,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use leaves::Pack;
+use merge::Merges;
 use plan::Job;
 
 /// What the store did not take is sent again after this.
@@ -39,6 +41,12 @@ pub(crate) enum Op {
         serial: u32,
         read: u32,
         file: FileId,
+    },
+    /// A read of a cache slot for a grain that is merged into an object under construction.
+    Merge {
+        serial: u32,
+        read: u32,
+        slot: u32,
     },
     /// A data object.
     Object {
@@ -135,6 +143,10 @@ pub(crate) struct Run<P> {
     again: Vec<(ChunkIndex, ChunkIndex)>,
     jobs: BTreeMap<u32, Job<P>>,
     deltas: BTreeMap<ChunkIndex, ChunkDelta>,
+    /// Chunks whose newest layers are written anew, and how many of them.
+    merged: BTreeMap<ChunkIndex, usize>,
+    /// Bytes of content planned: of the frozen layer, of merges.
+    planned: (u64, u64),
     leaves: BTreeMap<LeafIndex, Arc<Leaf>>,
     packs: BTreeMap<u32, Pack>,
     /// New references of changed leaves; `None`: all holes now.
@@ -168,6 +180,7 @@ struct Born {
 #[derive(Debug)]
 pub(crate) struct Publishing<P> {
     pub(crate) cuts: VecDeque<Cut>,
+    pub(crate) merges: Merges,
     run: Option<Run<P>>,
     runs: u64,
     /// Serial of the last object; never reused within a process.
@@ -180,6 +193,7 @@ impl<P> Default for Publishing<P> {
     fn default() -> Self {
         Self {
             cuts: VecDeque::new(),
+            merges: Merges::default(),
             run: None,
             runs: 0,
             serial: 0,
@@ -324,6 +338,8 @@ impl<P: Payload> Volume<P> {
             again: Vec::new(),
             jobs: BTreeMap::new(),
             deltas: BTreeMap::new(),
+            merged: BTreeMap::new(),
+            planned: (0, 0),
             leaves: BTreeMap::new(),
             packs: BTreeMap::new(),
             refs: BTreeMap::new(),
@@ -407,6 +423,14 @@ impl<P: Payload> Volume<P> {
             Op::Piece { serial, read, file } => {
                 self.piece_read(serial, read, outcome);
                 self.journal.unpin(&mut self.out, file);
+            }
+            Op::Merge { serial, read, slot } => {
+                let good = self.merge_read(serial, read, outcome);
+                self.cache.unpin(slot);
+                if !good {
+                    // Cached frames are copies: this one is fetched again when it is wanted.
+                    self.cache.drop_slot(slot);
+                }
             }
             Op::Object { serial } => match outcome {
                 Outcome::Put(receipt) => {

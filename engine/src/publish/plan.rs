@@ -1,6 +1,8 @@
 //! From a frozen layer to data objects: which grains, whole or in part, go into which section of which object.
 
+use super::merge::{self, Merges, Take};
 use super::{Op, Stage};
+use crate::cache::Held;
 use crate::command::{Refusal, Verdict};
 use crate::effect::{Body, Effect, Notice, Outcome, Receipt, StoreRequest};
 use crate::ids::{FileId, WishId};
@@ -12,7 +14,7 @@ use crate::object::names::{DataName, ObjectName};
 use crate::payload::{Part, Parts, Payload};
 use crate::table::apply::ChunkDelta;
 use crate::table::resolve;
-use crate::table::types::{GrainSet, ObjectRef, Root, SectionRef};
+use crate::table::types::{Entry, GrainSet, ObjectRef, Root, SectionRef};
 use crate::units::{ByteCount, ChunkIndex, Extent, GRAIN_BYTES, Geometry, GrainIndex, Lba};
 use crate::volume::{Pending, Volume};
 use alloc::collections::BTreeMap;
@@ -29,6 +31,8 @@ pub(super) struct Job<P> {
     name: DataName,
     grains: BTreeMap<GrainIndex, GrainBuild<P>>,
     reads: Vec<JournalRun>,
+    /// Cached grains that are merged in.
+    merge_reads: Vec<MergeRead>,
     reads_left: usize,
     /// A read found damage: when all have ended, the range is planned again.
     damaged: bool,
@@ -53,13 +57,32 @@ struct GrainBuild<P> {
     content: SmallVec<[(u32, Part<P>); 1]>,
 }
 
+/// A read of grains that lie one after another in a cached frame.
+#[derive(Debug)]
+struct MergeRead {
+    chunk: ChunkIndex,
+    /// Grain and blocks wanted of it.
+    grains: Vec<(GrainIndex, u8)>,
+}
+
 /// What one chunk of a layer says.
-#[derive(Default)]
-struct ChunkWork {
-    hole: Vec<u16>,
-    lost: Vec<(u16, u8)>,
+#[derive(Debug, Default)]
+pub(super) struct ChunkWork {
+    pub(super) hole: Vec<u16>,
+    pub(super) lost: Vec<(u16, u8)>,
     /// Grain, blocks present, whether that is all of them.
-    stored: Vec<(GrainIndex, u8, bool)>,
+    pub(super) stored: Vec<(GrainIndex, u8, bool)>,
+}
+
+impl ChunkWork {
+    fn is_empty(&self) -> bool {
+        self.hole.is_empty() && self.lost.is_empty() && self.stored.is_empty()
+    }
+
+    /// Bytes that it takes in an object, headers aside.
+    fn bytes(&self) -> u64 {
+        self.stored.len() as u64 * u64::from(GRAIN_BYTES)
+    }
 }
 
 impl<P: Payload> Volume<P> {
@@ -77,11 +100,12 @@ impl<P: Payload> Volume<P> {
             return true;
         }
         let root = self.present.root().map(|root| &**root);
+        let merges = &self.publishing.merges;
         let next = run
             .cursor
-            .and_then(|at| next_to_plan(&self.stack.frozen.front()?.map, &geometry, root, at));
+            .and_then(|at| next_chunk(&self.stack.frozen.front()?.map, merges, &geometry, root, at));
         if let Some(next) = next {
-            self.plan_object(&geometry, geometry.chunk_of(geometry.grain_of(next)), None);
+            self.plan_object(&geometry, next, None);
             return true;
         }
         run.cursor = None;
@@ -100,16 +124,32 @@ impl<P: Payload> Volume<P> {
             return;
         };
         let root = self.present.root().map(|root| &**root);
+        let merges = &self.publishing.merges;
         let most = self.limits.object_bytes.0;
+        if let Some(last) = last {
+            // What was planned of these chunks, and not sent, is planned anew.
+            run.deltas.retain(|chunk, _| !(first..=last).contains(chunk));
+            run.merged.retain(|chunk, _| !(first..=last).contains(chunk));
+        }
         let mut grains: BTreeMap<GrainIndex, GrainBuild<P>> = BTreeMap::new();
         let mut reads: Vec<JournalRun> = Vec::new();
+        let mut taken = Vec::new();
         let mut span: Option<(ChunkIndex, ChunkIndex)> = None;
         let mut planned = None;
         let mut at = Some(first);
         let mut budget = CHUNKS_PER_STEP;
         while let Some(chunk) = at {
-            let work = chunk_work(&frozen.map, geometry, chunk);
-            let bytes = work.stored.len() as u64 * u64::from(GRAIN_BYTES);
+            let mut work = chunk_work(&frozen.map, geometry, chunk);
+            let own = work.bytes();
+            let merge = merge::takeable(merges, &self.present, &self.cache, geometry, chunk, &work)
+                .filter(|(_, plan)| {
+                    let more = plan.grains.len() as u64 * u64::from(GRAIN_BYTES);
+                    merge::is_affordable(run.planned.0 + own, run.planned.1, more)
+                });
+            if let Some((_, plan)) = &merge {
+                plan.join(&mut work, geometry.chunk_first_grain(chunk));
+            }
+            let bytes = work.bytes();
             let held = grains.len() as u64 * u64::from(GRAIN_BYTES);
             // A section over half of an object gets its own.
             let alone = bytes * 2 > most;
@@ -117,6 +157,7 @@ impl<P: Payload> Volume<P> {
                 break;
             }
             budget -= 1;
+            let says_nothing = work.is_empty();
             let mut delta = ChunkDelta::new(run.version);
             delta.hole = GrainSet::from_ascending(work.hole);
             if !work.lost.is_empty() {
@@ -126,8 +167,16 @@ impl<P: Payload> Volume<P> {
                     masks,
                 ));
             }
-            run.deltas.insert(chunk, delta);
+            if !says_nothing {
+                run.deltas.insert(chunk, delta);
+            }
+            run.planned.0 += own;
+            run.planned.1 += bytes - own;
             planned = Some(chunk);
+            if let Some((leaf, plan)) = merge {
+                run.merged.insert(chunk, plan.count);
+                taken.push((chunk, leaf, plan.takes));
+            }
             if !work.stored.is_empty() {
                 span = Some((span.map_or(chunk, |(first, _)| first), chunk));
                 grains.extend(work.stored.into_iter().map(|(grain, mask, whole)| {
@@ -145,8 +194,7 @@ impl<P: Payload> Volume<P> {
             let next_block = Lba((chunk.0 + 1) * geometry.chunk_blocks());
             at = match last {
                 Some(last) if chunk >= last => None,
-                _ => next_to_plan(&frozen.map, geometry, root, next_block)
-                    .map(|lba| geometry.chunk_of(geometry.grain_of(lba))),
+                _ => next_chunk(&frozen.map, merges, geometry, root, next_block),
             };
             at = at.filter(|next| last.is_none_or(|last| *next <= last));
             if alone {
@@ -172,6 +220,20 @@ impl<P: Payload> Volume<P> {
             };
             self.out.read(Pending::Publish(op), read.read());
         }
+        let mut merge_reads = Vec::new();
+        let mut damaged = false;
+        for (chunk, leaf, takes) in taken {
+            let at = (serial, chunk);
+            let good = leaf.entries.get(&chunk).is_some_and(|entry| {
+                takes
+                    .into_iter()
+                    .all(|take| self.take_cached(at, entry, take, &mut grains, &mut merge_reads))
+            });
+            if !good {
+                self.publishing.merges.forget(chunk);
+                damaged = true;
+            }
+        }
         let name = DataName {
             version,
             first,
@@ -179,17 +241,94 @@ impl<P: Payload> Volume<P> {
             attach,
             serial,
         };
-        let reads_left = reads.len();
+        let reads_left = reads.len() + merge_reads.len();
         let job = Job {
             name,
             grains,
             reads,
+            merge_reads,
             reads_left,
-            damaged: false,
+            damaged,
             object: None,
             wish: None,
         };
         self.add_job(serial, job);
+    }
+
+    /// Brings the grains of a merge from a cached frame, at once from memory or by a read; whether they are here.
+    fn take_cached(
+        &mut self,
+        (serial, chunk): (u32, ChunkIndex),
+        entry: &Entry,
+        take: Take,
+        grains: &mut BTreeMap<GrainIndex, GrainBuild<P>>,
+        reads: &mut Vec<MergeRead>,
+    ) -> bool {
+        let Some(geometry) = self.geometry else {
+            return false;
+        };
+        let first = geometry.chunk_first_grain(chunk).0;
+        let slots = take.slots();
+        let bytes = u64::from(slots.start) * u64::from(GRAIN_BYTES)
+            ..u64::from(slots.end) * u64::from(GRAIN_BYTES);
+        let held = merge::frame_key(entry, &take, &geometry)
+            .and_then(|key| self.cache.get(&key).cloned());
+        let wanted = take
+            .grains
+            .iter()
+            .map(|(grain, mask)| (GrainIndex(first + u64::from(*grain)), *mask))
+            .collect();
+        let read = MergeRead {
+            chunk,
+            grains: wanted,
+        };
+        match held {
+            Some(Held::Memory(data)) => {
+                scatter(&geometry, grains, &read, &data.slice(bytes));
+                true
+            }
+            Some(Held::Slot(slot)) => {
+                // At most a frame.
+                let want = 0..(bytes.end - bytes.start) as u32;
+                let op = Op::Merge {
+                    serial,
+                    read: reads.len() as u32,
+                    slot,
+                };
+                let Some(local) = self.cache.read(slot, slots, want) else {
+                    return false;
+                };
+                self.out.read(Pending::Publish(op), local);
+                reads.push(read);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Cached grains came; whether they were what they should be.
+    pub(super) fn merge_read(&mut self, serial: u32, read: u32, outcome: Outcome<P>) -> bool {
+        let good = matches!(outcome, Outcome::Read(_));
+        let (Some(geometry), Some(run)) = (self.geometry, self.publishing.run.as_mut()) else {
+            return good;
+        };
+        let Some(job) = run.jobs.get_mut(&serial) else {
+            return good;
+        };
+        let Some(read) = job.merge_reads.get(read as usize) else {
+            return good;
+        };
+        job.reads_left -= 1;
+        if let Outcome::Read(p) = outcome {
+            scatter(&geometry, &mut job.grains, read, &Parts::one(p));
+        } else {
+            job.damaged = true;
+            self.publishing.merges.forget(read.chunk);
+        }
+        if job.reads_left == 0 {
+            self.build_object(serial);
+        }
+        good
     }
 
     fn add_job(&mut self, serial: u32, job: Job<P>) {
@@ -475,12 +614,52 @@ impl<P: Payload> Volume<P> {
             name,
             grains,
             reads: Vec::new(),
+            merge_reads: Vec::new(),
             reads_left: 0,
             damaged: false,
             object: None,
             wish: Some(wish),
         };
         self.add_job(serial, job);
+    }
+}
+
+/// The next chunk from the block `at` on that the frozen layer touches or that may be merged.
+fn next_chunk(
+    map: &ExtentMap,
+    merges: &Merges,
+    geometry: &Geometry,
+    root: Option<&Root>,
+    at: Lba,
+) -> Option<ChunkIndex> {
+    let own = next_to_plan(map, geometry, root, at)
+        .map(|lba| geometry.chunk_of(geometry.grain_of(lba)));
+    let merge = merges.next_ready(geometry.chunk_of(geometry.grain_of(at)));
+    own.into_iter().chain(merge).min()
+}
+
+/// Puts the blocks that a merge wants of grains that lie one after another where they belong.
+fn scatter<P: Payload>(
+    geometry: &Geometry,
+    grains: &mut BTreeMap<GrainIndex, GrainBuild<P>>,
+    read: &MergeRead,
+    data: &Parts<P>,
+) {
+    for (number, (grain, mask)) in (0_u64..).zip(&read.grains) {
+        let Some(build) = grains.get_mut(grain) else {
+            continue;
+        };
+        for bytes in merge::mask_ranges(*mask, geometry.block_bytes) {
+            let base = number * u64::from(GRAIN_BYTES);
+            let part = data.slice(base + u64::from(bytes.start)..base + u64::from(bytes.end));
+            let mut at = bytes.start;
+            for part in part.0 {
+                // Within a grain.
+                let len = part.len().0 as u32;
+                build.content.push((at, part));
+                at += len;
+            }
+        }
     }
 }
 

@@ -115,6 +115,15 @@ impl Present {
         }
     }
 
+    /// A leaf of the present root, if it is in memory.
+    pub(crate) fn peek(&self, index: LeafIndex) -> Option<Arc<Leaf>> {
+        let (root, _) = self.root.as_ref()?;
+        match self.leaves.get(&root.leaves.get(&index)?.hash)? {
+            Slot::Loaded { leaf, .. } => Some(leaf.clone()),
+            Slot::Loading { .. } => None,
+        }
+    }
+
     /// Puts a leaf that is known into memory.
     pub(crate) fn insert(&mut self, hash: Hash, leaf: Arc<Leaf>) {
         self.clock += 1;

@@ -301,6 +301,7 @@ impl<P: Payload> Volume<P> {
             self.recovery.next_timeout(),
             self.erase_timeout(),
             self.sweep_timeout(),
+            self.merge_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -373,9 +374,10 @@ impl<P: Payload> Volume<P> {
             idle &= !self.erase_step();
             idle &= !self.sweep_step();
             if idle {
-                return;
+                break;
             }
         }
+        self.merge_step();
     }
 
     pub(crate) fn wall(&self) -> WallTime {

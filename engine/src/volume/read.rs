@@ -479,6 +479,10 @@ impl<P: Payload> Volume<P> {
         let Some(mut fetch) = self.hydrate.answered(id) else {
             return;
         };
+        if fetch.is_behind && !matches!(outcome, Outcome::Frames(_)) {
+            // Whatever it is that the store has: it is not asked again and again for what no guest wants.
+            self.publishing.merges.pause();
+        }
         match outcome {
             Outcome::Frames(frames) if frames.len() == fetch.frames.len() => {
                 self.store_answered();
