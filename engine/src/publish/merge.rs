@@ -71,11 +71,14 @@ impl Merges {
 
     /// A commit touched chunks; `deep`: it left them with layers to merge. Everything is looked at anew.
     fn committed(&mut self, touched: impl Iterator<Item = (ChunkIndex, bool)>, frames: u32) {
-        self.candidates.values_mut().for_each(|commits| *commits += 1);
+        self.candidates
+            .values_mut()
+            .for_each(|commits| *commits += 1);
         for (chunk, deep) in touched {
             if !deep {
                 self.candidates.remove(&chunk);
-            } else if self.candidates.len() < CANDIDATES_MAX || self.candidates.contains_key(&chunk) {
+            } else if self.candidates.len() < CANDIDATES_MAX || self.candidates.contains_key(&chunk)
+            {
                 self.candidates.insert(chunk, 0);
             }
         }
@@ -172,7 +175,10 @@ pub(super) fn plan(
             hole.push(grain);
         }
     }
-    let content = says.content.iter().filter(|grain| !covered.contains(*grain));
+    let content = says
+        .content
+        .iter()
+        .filter(|grain| !covered.contains(*grain));
     let over_hole = says.hole.iter().filter(|grain| part.contains_key(grain));
     for grain in content.chain(over_hole) {
         let open = all & !part.get(&grain).copied().unwrap_or_default();
@@ -186,7 +192,9 @@ pub(super) fn plan(
     }
     for (number, layer) in entry.layers.iter().enumerate() {
         if number == count {
-            grains.values_mut().for_each(|grain| grain.open_below = grain.open);
+            grains
+                .values_mut()
+                .for_each(|grain| grain.open_below = grain.open);
         }
         for (rank, grain) in (0..).zip(layer.grains.iter()) {
             let Some(state) = grains.get_mut(&grain).filter(|state| state.open != 0) else {
@@ -212,7 +220,9 @@ pub(super) fn plan(
         }
     }
     if count == entry.layers.len() {
-        grains.values_mut().for_each(|grain| grain.open_below = grain.open);
+        grains
+            .values_mut()
+            .for_each(|grain| grain.open_below = grain.open);
     }
     let mut out = Plan {
         count,
@@ -234,7 +244,9 @@ pub(super) fn plan(
     for ((layer, rank), wanted) in takes {
         let (frame, slot) = (rank / geometry.frame_grains, rank % geometry.frame_grains);
         match out.takes.last_mut() {
-            Some(last) if last.layer == layer && last.frame == frame && last.slots().end == slot => {
+            Some(last)
+                if last.layer == layer && last.frame == frame && last.slots().end == slot =>
+            {
                 last.grains.push(wanted);
             }
             _ => out.takes.push(Take {
@@ -285,9 +297,10 @@ pub(super) fn takeable<P: Payload>(
         }
     }
     let plan = plan(entry, &covered, &part, geometry)?;
-    let here = plan.takes.iter().all(|take| {
-        frame_key(entry, take, geometry).is_some_and(|key| cache.get(&key).is_some())
-    });
+    let here = plan
+        .takes
+        .iter()
+        .all(|take| frame_key(entry, take, geometry).is_some_and(|key| cache.get(&key).is_some()));
     here.then_some((leaf, plan))
 }
 
@@ -322,7 +335,9 @@ pub(super) fn mask_ranges(mask: u8, block_bytes: u32) -> impl Iterator<Item = Ra
     (0..blocks)
         .filter(move |block| has(*block) && (*block == 0 || !has(block - 1)))
         .map(move |first| {
-            let end = (first..=blocks).find(|block| !has(*block)).unwrap_or(blocks);
+            let end = (first..=blocks)
+                .find(|block| !has(*block))
+                .unwrap_or(blocks);
             first * block_bytes..end * block_bytes
         })
 }
@@ -334,7 +349,11 @@ impl<P: Payload> Volume<P> {
             return;
         };
         let deep = |chunk: ChunkIndex| {
-            let entry = run.leaves.get(&geometry.leaf_of(chunk))?.entries.get(&chunk)?;
+            let entry = run
+                .leaves
+                .get(&geometry.leaf_of(chunk))?
+                .entries
+                .get(&chunk)?;
             (entry.layers.len() > LAYERS_MAX && merge_count(entry).is_some()).then_some(())
         };
         let touched = run

@@ -227,11 +227,36 @@ fn stack(versions: u64, kind: impl Fn(u64) -> Act) -> Entry {
 
 #[test]
 fn parts_become_whole_with_a_base_from_below_the_merged_layers() {
-    let entry = stack(9, |version| if version < 2 { Act::Data } else { Act::Part(1 << (version % 8)) });
+    let part = |version: u64| Layer {
+        version: Version(version),
+        kind: LayerKind::Part {
+            section: section(version, 0),
+            masks: vec![1 << version],
+        },
+        grains: GrainSet::from_range(5..6),
+    };
+    let mut layers: Vec<Layer> = (0..7).rev().map(part).collect();
+    layers.push(Layer {
+        version: Version(0),
+        kind: LayerKind::Data(section(0, 0)),
+        grains: GrainSet::from_range(0..32),
+    });
+    let entry = Entry { layers };
     let plan = plan(&entry, &GrainBits::default(), &BTreeMap::new(), &geometry()).unwrap();
-    assert!(plan.count < entry.layers.len() || plan.takes.iter().any(|take| take.layer >= 7));
-    assert!(plan.grains.iter().all(|grain| grain.whole && grain.mask == 0xff));
-    assert_eq!(plan.hole, []);
+    assert_eq!((plan.count, plan.hole.len()), (7, 0));
+    let whole = MergeGrain {
+        grain: 5,
+        mask: 0xff,
+        whole: true,
+    };
+    assert_eq!(plan.grains, [whole]);
+    let base = Take {
+        layer: 7,
+        frame: 1,
+        slot: 2,
+        grains: SmallVec::from_slice(&[(5, 0x80)]),
+    };
+    assert_eq!(plan.takes.last(), Some(&base));
 }
 
 #[test]
@@ -261,14 +286,21 @@ fn what_the_publish_states_itself_is_not_merged() {
     assert_eq!(plan.count, 8);
 }
 
+#[track_caller]
+fn check_ranges(mask: u8, block_bytes: u32, expected: &[(u32, u32)]) {
+    let found: Vec<_> = mask_ranges(mask, block_bytes)
+        .map(|range| (range.start, range.end))
+        .collect();
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn a_mask_is_runs_of_bytes() {
-    let ranges = |mask, block| mask_ranges(mask, block).collect::<Vec<_>>();
-    assert_eq!(ranges(0b1, 4096), [0..4096]);
-    assert_eq!(ranges(0xff, 4096), [0..4096]);
-    assert_eq!(ranges(0xff, 512), [0..4096]);
-    assert_eq!(ranges(0b1000_0110, 512), [512..1536, 3584..4096]);
-    assert_eq!(ranges(0, 512), []);
+    check_ranges(0b1, 4096, &[(0, 4096)]);
+    check_ranges(0xff, 4096, &[(0, 4096)]);
+    check_ranges(0xff, 512, &[(0, 4096)]);
+    check_ranges(0b1000_0110, 512, &[(512, 1536), (3584, 4096)]);
+    check_ranges(0, 512, &[]);
 }
 
 #[test]
