@@ -76,7 +76,8 @@ impl<P: Payload> Volume<P> {
                     (run.merged.get(chunk), leaf.entries.get_mut(chunk))
                 {
                     // The delta says all that these layers said.
-                    entry.layers.drain(..(*count).min(entry.layers.len()));
+                    let count = count + usize::from(bug!("merge-drops-one-more"));
+                    entry.layers.drain(..count.min(entry.layers.len()));
                 }
                 match apply::apply(leaf.entries.get(chunk), delta.clone()) {
                     Some(entry) => leaf.entries.insert(*chunk, entry),

@@ -171,7 +171,8 @@ pub(super) fn plan(
     let mut hole = Vec::new();
     let mut grains: BTreeMap<u16, Open> = BTreeMap::new();
     for grain in says.hole.iter().filter(|grain| !covered.contains(*grain)) {
-        if !part.contains_key(&grain) {
+        if !part.contains_key(&grain) && !bug!("merge-forgets-holes") {
+            mark!("merge-restates-a-hole");
             hole.push(grain);
         }
     }
@@ -232,7 +233,7 @@ pub(super) fn plan(
     };
     let mut takes: BTreeMap<(usize, u32), (u16, u8)> = BTreeMap::new();
     for (grain, state) in grains {
-        let whole = !state.is_lost;
+        let whole = !state.is_lost || bug!("merge-heals-the-lost");
         let mask = if whole { all } else { all & !state.open_below };
         out.grains.push(MergeGrain { grain, mask, whole });
         for (layer, rank, mask) in state.sources {
@@ -286,7 +287,9 @@ pub(super) fn takeable<P: Payload>(
     let first = geometry.chunk_first_grain(chunk).0;
     let mut covered = GrainBits::default();
     let mut part = BTreeMap::new();
-    work.hole.iter().for_each(|grain| covered.insert(*grain));
+    if !bug!("merge-revives-discards") {
+        work.hole.iter().for_each(|grain| covered.insert(*grain));
+    }
     for (grain, mask, whole) in &work.stored {
         // A chunk has at most 2048 grains.
         let grain = (grain.0 - first) as u16;
@@ -405,6 +408,7 @@ impl<P: Payload> Volume<P> {
                 }
                 break;
             };
+            mark!("merge-brings-a-frame");
             merges.frames_left = merges.frames_left.saturating_sub(1);
             self.hydrate.want_behind(&part, version);
         }

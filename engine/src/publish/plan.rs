@@ -174,6 +174,10 @@ impl<P: Payload> Volume<P> {
             run.planned.1 += bytes - own;
             planned = Some(chunk);
             if let Some((leaf, plan)) = merge {
+                mark!("merge");
+                if plan.grains.iter().any(|grain| !grain.whole) {
+                    mark!("merge-leaves-a-part");
+                }
                 run.merged.insert(chunk, plan.count);
                 taken.push((chunk, leaf, plan.takes));
             }
@@ -322,6 +326,7 @@ impl<P: Payload> Volume<P> {
         if let Outcome::Read(p) = outcome {
             scatter(&geometry, &mut job.grains, read, &Parts::one(p));
         } else {
+            mark!("merge-finds-damage");
             job.damaged = true;
             self.publishing.merges.forget(read.chunk);
         }
