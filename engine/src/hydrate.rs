@@ -270,7 +270,13 @@ impl Hydrate {
         self.behind
     }
 
-    fn add(&mut self, part: &FramePart, version: Version, waiters: Vec<FrameWaiter>, is_behind: bool) {
+    fn add(
+        &mut self,
+        part: &FramePart,
+        version: Version,
+        waiters: Vec<FrameWaiter>,
+        is_behind: bool,
+    ) {
         // Offsets fit: an object is far below 4 GiB.
         let offset = part.bytes.start as u32;
         let key = (part.object.clone(), offset);

@@ -101,9 +101,9 @@ impl<P: Payload> Volume<P> {
         }
         let root = self.present.root().map(|root| &**root);
         let merges = &self.publishing.merges;
-        let next = run
-            .cursor
-            .and_then(|at| next_chunk(&self.stack.frozen.front()?.map, merges, &geometry, root, at));
+        let next = run.cursor.and_then(|at| {
+            next_chunk(&self.stack.frozen.front()?.map, merges, &geometry, root, at)
+        });
         if let Some(next) = next {
             self.plan_object(&geometry, next, None);
             return true;
@@ -128,8 +128,10 @@ impl<P: Payload> Volume<P> {
         let most = self.limits.object_bytes.0;
         if let Some(last) = last {
             // What was planned of these chunks, and not sent, is planned anew.
-            run.deltas.retain(|chunk, _| !(first..=last).contains(chunk));
-            run.merged.retain(|chunk, _| !(first..=last).contains(chunk));
+            run.deltas
+                .retain(|chunk, _| !(first..=last).contains(chunk));
+            run.merged
+                .retain(|chunk, _| !(first..=last).contains(chunk));
         }
         let mut grains: BTreeMap<GrainIndex, GrainBuild<P>> = BTreeMap::new();
         let mut reads: Vec<JournalRun> = Vec::new();
@@ -275,8 +277,8 @@ impl<P: Payload> Volume<P> {
         let slots = take.slots();
         let bytes = u64::from(slots.start) * u64::from(GRAIN_BYTES)
             ..u64::from(slots.end) * u64::from(GRAIN_BYTES);
-        let held = merge::frame_key(entry, &take, &geometry)
-            .and_then(|key| self.cache.get(&key).cloned());
+        let held =
+            merge::frame_key(entry, &take, &geometry).and_then(|key| self.cache.get(&key).cloned());
         let wanted = take
             .grains
             .iter()
@@ -637,8 +639,8 @@ fn next_chunk(
     root: Option<&Root>,
     at: Lba,
 ) -> Option<ChunkIndex> {
-    let own = next_to_plan(map, geometry, root, at)
-        .map(|lba| geometry.chunk_of(geometry.grain_of(lba)));
+    let own =
+        next_to_plan(map, geometry, root, at).map(|lba| geometry.chunk_of(geometry.grain_of(lba)));
     let merge = merges.next_ready(geometry.chunk_of(geometry.grain_of(at)));
     own.into_iter().chain(merge).min()
 }

@@ -4,6 +4,7 @@ extern crate martlet_engine as engine;
 
 #[allow(dead_code)] // Later dialogues may use what these do not.
 mod harness;
+mod merge;
 
 use engine::command::{Command, Failure, Refusal, Reply, Verdict, Wish};
 use engine::effect::{DiskRequest, Effect, Gate, GateReason, StoreError, StoreRequest};
