@@ -392,7 +392,14 @@ impl<P: Payload> Volume<P> {
                 let place = self
                     .present
                     .loading(hash)
-                    .map(|at| format!("{:?}", at.home))
+                    .map(|at| {
+                        let container = at.container.as_ref().unwrap_or(&self.container);
+                        let name = match at.home {
+                            LeafHome::Root(name) => ObjectName::Root(name),
+                            LeafHome::Leaves(name) => ObjectName::Leaves(name),
+                        };
+                        format!("{container}/{name}")
+                    })
                     .unwrap_or_default();
                 self.store_answered();
                 let waiters = self.present.failed(hash);
@@ -526,8 +533,9 @@ impl<P: Payload> Volume<P> {
                         continue;
                     }
                     let place = format!(
-                        "{} {:?}: {error:?}",
-                        fetch.object.container, fetch.object.name
+                        "{}/{}: {error:?}",
+                        fetch.object.container,
+                        ObjectName::Data(fetch.object.name)
                     );
                     self.out.push(Effect::Notice(Notice::Damaged {
                         extent: waiter.extent,
