@@ -49,12 +49,13 @@ impl Verb {
             Self::Create(_) => {
                 let uploaded = answer::size(document, "uploaded_bytes");
                 format!(
-                    "snapshot {}@{} is committed as version {} ({uploaded} in {} objects, {} ms)\n",
+                    "snapshot {}@{} is committed as version {} ({uploaded} in {} objects, {} ms; the cut took {} µs)\n",
                     answer::text(document, "volume"),
                     answer::text(document, "snapshot"),
                     answer::text(document, "version"),
                     answer::text(document, "puts"),
                     answer::text(document, "elapsed_ms"),
+                    answer::text(document, "cut_microseconds"),
                 )
             }
             Self::List(_) => {
@@ -89,7 +90,7 @@ impl Create {
             name: snapshot.map(str::to_owned),
             key: WishKey(rand::random()),
         };
-        let verdict = host.ask(&driver, wish).await?;
+        let (verdict, held) = host.ask_timed(&driver, wish).await?;
         let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         if let Err(report) = host.offer_snapshots(&known.container).await {
             // The snapshot is committed; that it is not served is another matter.
@@ -104,6 +105,7 @@ impl Create {
                 "uploaded_bytes": committed.bytes.0,
                 "puts": committed.puts,
                 "elapsed_ms": elapsed,
+                "cut_microseconds": u64::try_from(held.as_micros()).unwrap_or(u64::MAX),
             })),
             other => Err(crate::host::unexpected(&known.container, &other)),
         }

@@ -34,6 +34,7 @@ use smallvec::SmallVec;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 
 /// Brings a reply to the connection that its tag names. May be called from any thread.
@@ -196,12 +197,29 @@ impl Driver {
         self.begin(wish)?.await.map_err(|_| Stopped)
     }
 
+    /// [`Driver::wish`], and how long taking the wish held the volume's lock: for a snapshot that is the cut.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::wish`].
+    pub async fn wish_timed(&self, wish: Wish<Bytes>) -> Result<(Verdict, Duration), Stopped> {
+        let (verdict, held) = self.begin_timed(wish)?;
+        Ok((verdict.await.map_err(|_| Stopped)?, held))
+    }
+
     /// Asks for something; the verdict comes through the receiver.
     ///
     /// # Errors
     ///
     /// [`Stopped`] when the engine has stopped.
     pub fn begin(&self, wish: Wish<Bytes>) -> Result<oneshot::Receiver<Verdict>, Stopped> {
+        Ok(self.begin_timed(wish)?.0)
+    }
+
+    fn begin_timed(
+        &self,
+        wish: Wish<Bytes>,
+    ) -> Result<(oneshot::Receiver<Verdict>, Duration), Stopped> {
         let (tx, rx) = oneshot::channel();
         let inner = &self.0;
         let id = {
@@ -212,10 +230,12 @@ impl Driver {
             id
         };
         let mut deliver = inner.deliver();
+        let mut held = Duration::ZERO;
         inner.fact(&mut deliver, |engine, now| {
-            engine.handle_wish(now, id, wish)
+            engine.handle_wish(now, id, wish);
+            held = inner.world.clock.now().since(now);
         })?;
-        Ok(rx)
+        Ok((rx, held))
     }
 
     /// Whether guests are let in, and news of it.

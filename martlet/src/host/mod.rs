@@ -296,6 +296,22 @@ impl Host {
         verdict::good(container, verdict)
     }
 
+    /// [`Host::ask`], and how long taking the wish held the volume's lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::ask`].
+    pub async fn ask_timed(
+        &self,
+        driver: &Driver,
+        wish: Wish<Bytes>,
+    ) -> Result<(Verdict, Duration)> {
+        let container = driver.container();
+        let told = driver.wish_timed(wish).await;
+        let (verdict, held) = told.map_err(|e| stopped(container, e))?;
+        Ok((verdict::good(container, verdict)?, held))
+    }
+
     /// Gives a volume a command of the program.
     pub async fn command(&self, driver: &Driver, command: Command<Bytes>) -> Reply<Bytes> {
         self.guest.ask(driver, command).await

@@ -5,6 +5,7 @@
 use super::volume_only;
 use crate::cli::Asked;
 use crate::disk::state::Secret;
+use crate::quantity::parse_duration;
 use crate::report::{Exit, Report, Result};
 use clap::Args;
 use engine::{Command, Reply};
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 pub struct Set {
     /// The volume
     pub name: String,
-    /// chap-user=NAME, chap-mutual-user=NAME, initiators=IQN,IQN…; an empty value removes
+    /// chap-user=NAME, chap-mutual-user=NAME, initiators=IQN,IQN…, checkpoint-interval=5m, flush=local|store; an empty value removes
     #[arg(required = true, value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
     /// The secret of the chap-user (first line) and the chap-mutual-user (second line); - for stdin
@@ -103,7 +104,7 @@ impl Set {
         let mut user = old.as_ref().map(|s| (s.user.clone(), s.secret.clone()));
         let mut mutual = old.and_then(|s| s.mutual);
         let mut secrets = self.secrets.iter();
-        let mut attributes: Vec<(&str, &str)> = Vec::new();
+        let mut attributes: Vec<(&str, String)> = Vec::new();
         for setting in &self.settings {
             let (key, value) = setting.split_once('=').ok_or_else(|| usage(setting))?;
             match key {
@@ -121,9 +122,18 @@ impl Set {
                     }
                 }
                 "initiators" => check_initiators(value)?,
+                "flush" if matches!(value, "" | "local" | "store") => {}
+                "checkpoint-interval" if value.is_empty() => {}
+                "checkpoint-interval" => {
+                    // In whole seconds, as the engine reads it.
+                    let interval =
+                        parse_duration(value).map_err(|why| usage(setting).cause(why))?;
+                    attributes.push((key, interval.as_secs().max(1).to_string()));
+                    continue;
+                }
                 _ => return Err(usage(setting)),
             }
-            attributes.push((key, value));
+            attributes.push((key, value.to_owned()));
         }
         if mutual.is_some() && user.is_none() {
             return Err(Report::new(
@@ -155,7 +165,7 @@ impl Set {
                 }
             }
             if key == "initiators" {
-                host.set_initiators(container, value)?;
+                host.set_initiators(container, &value)?;
             }
         }
         // Anew, so that the next login finds what was set.
@@ -175,7 +185,7 @@ fn usage(setting: &str) -> Report {
         "SETTING",
         format!("{setting:?} is no setting of a volume"),
     )
-    .help("chap-user=NAME, chap-mutual-user=NAME, initiators=IQN,IQN…")
+    .help("chap-user=NAME, chap-mutual-user=NAME, initiators=IQN,IQN…, checkpoint-interval=5m, flush=local|store")
 }
 
 fn check_initiators(value: &str) -> Result<()> {
