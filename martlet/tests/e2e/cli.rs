@@ -240,7 +240,7 @@ fn documents_have_stable_names() {
     let snapshot = host.json(&["snapshot", "create", "v@a"]);
     assert_eq!(
         keys(&snapshot),
-        "elapsed_ms id puts snapshot uploaded_bytes version volume"
+        "cut_microseconds elapsed_ms id puts snapshot uploaded_bytes version volume"
     );
     let listed = host.json(&["snapshot", "list", "v"]);
     assert_eq!(keys(&listed), "id snapshots volume");
@@ -257,4 +257,83 @@ fn documents_have_stable_names() {
     let error: serde_json::Value = serde_json::from_str(&missing.stderr).unwrap();
     assert_eq!(keys(&error), "cause code error exit help");
     assert_eq!((missing.code, &error["exit"]), (3, &3.into()));
+}
+
+#[test]
+fn a_volume_is_served_under_what_was_set() {
+    let folder = Folder::new("cli-set");
+    let host = host(&folder);
+    host.json(&["volume", "create", "v", "--size", "8MiB"]);
+    let daemon = host.serve();
+    let secret = folder.join("secret");
+    std::fs::write(&secret, "correct-horse-battery\n").unwrap();
+    let set = host.run(&[
+        "volume",
+        "set",
+        "v",
+        "chap-user=guest",
+        "--secret-file",
+        text(&secret),
+    ]);
+    let shown = format!("{}{}", String::from_utf8_lossy(&set.stdout), set.stderr);
+    assert!(!shown.contains("correct-horse"), "{shown}");
+    set.good();
+    let info = |user: &str| {
+        let url = daemon
+            .url("v")
+            .replacen("iscsi://", &format!("iscsi://{user}"), 1);
+        let output = Command::new("qemu-img")
+            .args(["info", &url])
+            .output()
+            .unwrap();
+        output.status.success()
+    };
+    assert!(info("guest%correct-horse-battery@"));
+    assert!(!info("guest%wrong-horse-battery@"));
+    assert!(!info(""));
+    host.json(&[
+        "volume",
+        "set",
+        "v",
+        "chap-user=",
+        "checkpoint-interval=1h30m",
+        "flush=local",
+    ]);
+    assert!(info(""));
+    host.json(&[
+        "volume",
+        "set",
+        "v",
+        "initiators=iqn.2001-04.com.example:somebody-else",
+    ]);
+    assert!(!info(""));
+    host.json(&["volume", "set", "v", "initiators="]);
+    assert!(info(""));
+    std::fs::write(&secret, "short\n").unwrap();
+    check(
+        &host,
+        &[
+            "volume",
+            "set",
+            "v",
+            "chap-user=guest",
+            "--secret-file",
+            text(&secret),
+        ],
+        2,
+        &["12 to 255"],
+    );
+    check(
+        &host,
+        &["volume", "set", "v", "flush=never"],
+        2,
+        &["E2-SETTING"],
+    );
+    check(
+        &host,
+        &["volume", "set", "v", "checkpoint-interval=soon"],
+        2,
+        &["soon"],
+    );
+    assert_eq!(daemon.stop(), 0);
 }

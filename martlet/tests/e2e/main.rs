@@ -5,6 +5,7 @@
 mod cli;
 mod clone;
 mod costs;
+mod damage;
 mod kill;
 mod main_job;
 mod snapshot;

@@ -113,6 +113,13 @@ impl Host {
         self
     }
 
+    /// The same host with a variable of its environment.
+    pub(crate) fn variable(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.retain(|(n, _)| *n != name);
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_martlet"));
         command
