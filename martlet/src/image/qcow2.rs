@@ -172,7 +172,7 @@ impl Qcow2 {
         if entries == 0 {
             return Ok(Vec::new());
         }
-        if at == 0 || at % self.cluster_bytes() != 0 {
+        if at == 0 || !at.is_multiple_of(self.cluster_bytes()) {
             return malformed(format!("an {name} table at byte {at}"));
         }
         let bytes = self.bytes(at, entries * 8)?;
@@ -230,7 +230,7 @@ impl Qcow2 {
         if at == 0 {
             return Ok(Cluster::Hole);
         }
-        if at % self.cluster_bytes() != 0 {
+        if !at.is_multiple_of(self.cluster_bytes()) {
             return malformed(format!("a cluster at byte {at}"));
         }
         Ok(Cluster::At(at))
