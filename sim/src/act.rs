@@ -6,7 +6,7 @@ use crate::operator::AGAIN_SESSIONS;
 use crate::oracle::Violation;
 use crate::oracle::history::What;
 use crate::payload::{Blocks, Stamp, push_stamps, stamps_of};
-use crate::seat::{Flying, LocalNote, Role, request_name};
+use crate::seat::{Asked, Flying, LocalNote, Role, request_name};
 use crate::workload::Kind;
 use crate::world::{Event, MS, SEC, Transit, US, World};
 use engine::effect::{
@@ -211,15 +211,29 @@ impl World {
                 let tag = stamps.iter().find(|s| !s.is_zero()).map_or(0, |s| s.write);
                 s.asked.get_mut(&tag)
             }
-            What::Holes(extents) => s.asked.values_mut().find(|a| {
-                let clears = matches!(a.kind, Kind::Discard | Kind::WriteZeroes);
-                let wanted: u64 = a.extents.iter().map(|e| e.count.0).sum();
-                clears
-                    && a.covered < wanted
-                    && extents
+            What::Holes(extents) => {
+                let clears = |a: &&Asked| {
+                    matches!(a.kind, Kind::Discard | Kind::WriteZeroes)
+                        && a.covered < a.extents.iter().map(|e| e.count.0).sum()
+                };
+                let holds = |a: &Asked| {
+                    extents
                         .iter()
                         .all(|e| a.extents.iter().any(|w| w.contains(*e)))
-            }),
+                };
+                // The one with just these extents, or the first that holds them.
+                let tag = (s.asked.iter())
+                    .filter(|(_, a)| clears(a))
+                    .find(|(_, a)| a.extents == *extents)
+                    .or_else(|| {
+                        s.asked
+                            .iter()
+                            .filter(|(_, a)| clears(a))
+                            .find(|(_, a)| holds(a))
+                    })
+                    .map(|(tag, _)| *tag);
+                tag.and_then(|tag| s.asked.get_mut(&tag))
+            }
             What::Attribute(key, value) => s.asked.values_mut().find(|a| {
                 a.kind == Kind::Attribute
                     && a.key == *key
@@ -576,10 +590,27 @@ impl World {
             Notice::JournalFull | Notice::StoreWaiting { .. } => {
                 self.seats[seat].may_be_busy = true
             }
-            Notice::FileCondemned(_)
-            | Notice::Attached(_)
-            | Notice::Fenced { .. }
-            | Notice::Committed { .. } => {}
+            Notice::Attached(generation) => {
+                // A fenced host may attach again by itself, when nobody opened above it.
+                let container = &self.volumes[self.seats[seat].volume].container;
+                let opened = self.store.get(container, &ObjectName::Opened(generation));
+                if let Some(crate::store::Content::Token(token)) = opened.map(|o| &o.content) {
+                    self.seats[seat].attach = Some(token.attach);
+                }
+                self.seats[seat].saw_door = false;
+            }
+            Notice::Committed { version, .. } => {
+                let s = &mut self.seats[seat];
+                let published = &self.volumes[s.volume].published;
+                let cut = published
+                    .iter()
+                    .find(|(name, _)| name.version == version && Some(name.attach) == s.attach)
+                    .map(|(_, p)| p.cut);
+                if let (Some(history), Some(cut)) = (s.history.as_mut(), cut) {
+                    history.set_stored(cut);
+                }
+            }
+            Notice::FileCondemned(_) | Notice::Fenced { .. } => {}
         }
     }
 }

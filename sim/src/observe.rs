@@ -215,10 +215,13 @@ impl World {
         let StoreRequest::Get(get) = request else {
             return;
         };
-        let Some(attach) = self.seats[seat].attach else {
+        let s = &self.seats[seat];
+        // A restart serves what it held before it has attached anew.
+        let held = s.attach.map(|a| a.generation);
+        let Some(generation) = held.or_else(|| s.disk.note().and_then(|n| n.held)) else {
             return;
         };
-        if is_door_above(&get.name, attach.generation.0) && matches!(outcome, Outcome::Exists) {
+        if is_door_above(&get.name, generation.0) && matches!(outcome, Outcome::Exists) {
             self.seats[seat].saw_door = true;
         }
     }
