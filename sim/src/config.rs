@@ -177,7 +177,7 @@ impl Config {
             _ => 1,
         };
         let wishes = match profile {
-            Profile::Snapshot => ops / d.between(10, 60),
+            Profile::Snapshot | Profile::Fencing => ops / d.between(10, 60),
             Profile::Safety => ops / d.between(50, 400),
             _ => ops / d.between(20, 200),
         };
@@ -308,7 +308,7 @@ impl Draw<'_> {
             power_share: self.one_of(&[50, 0, 100]),
             outages: self.of(3) as u32,
             pauses: if matches!(profile, Profile::Fencing | Profile::All) {
-                self.of(4) as u32
+                self.of(8) as u32
             } else {
                 0
             },

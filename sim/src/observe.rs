@@ -22,6 +22,13 @@ impl World {
                 body: Body::Root(root),
                 ..
             } => self.root_leaves(seat, container, root),
+            StoreRequest::Put {
+                name: ObjectName::Door(g),
+                ..
+            } => {
+                self.seats[seat].own_doors.insert(g.0);
+                Ok(())
+            }
             StoreRequest::Delete { container, name } => self.delete_leaves(container, name),
             _ => Ok(()),
         };
@@ -221,6 +228,10 @@ impl World {
         let Some(generation) = held.or_else(|| s.disk.note().and_then(|n| n.held)) else {
             return;
         };
+        // It may have shut that door itself, on its way to the next attachment.
+        if s.own_doors.contains(&(generation.0 + 1)) {
+            return;
+        }
         if is_door_above(&get.name, generation.0) && matches!(outcome, Outcome::Exists) {
             self.seats[seat].saw_door = true;
         }

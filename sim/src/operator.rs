@@ -177,20 +177,22 @@ impl World {
         self.ask_wish(seat, Wished1::Snapshot(name, key), wish);
     }
 
+    // One of the other hosts takes the volume, or several at once.
     fn take_over(&mut self, from: usize, n: u64) {
-        let volume = self.seats[from].volume;
-        let host = (self.seats[from].host
-            + 1
-            + self
-                .choices
-                .pick(Die::TakeOver, n, 0, u64::from(self.config.hosts - 1)) as u32)
-            % self.config.hosts;
-        let seat = self.seat_of(volume, host);
-        if self.seats[seat].engine.is_none() {
-            return;
+        let (volume, host) = (self.seats[from].volume, self.seats[from].host);
+        let others = u64::from(self.config.hosts - 1);
+        let first = self.choices.pick(Die::TakeOver, n, 0, others);
+        let race = self.choices.pick(Die::TakeOver, n, 1, 2) == 1;
+        for k in 0..if race { others } else { 1 } {
+            let other = (host + 1 + ((first + k) % others) as u32) % self.config.hosts;
+            let seat = self.seat_of(volume, other);
+            if self.seats[seat].engine.is_none() {
+                continue;
+            }
+            self.trace.fault(Die::TakeOver, n);
+            let wait = self.choices.pick(Die::TakeOver, n, 2 + k as u32, 500);
+            self.again_after(seat, 1 + wait * MS, AGAIN_TAKE_OVER);
         }
-        self.trace.fault(Die::TakeOver, n);
-        self.again_after(seat, MS, AGAIN_TAKE_OVER);
     }
 
     // The seat of a host for a volume; started if there was none.

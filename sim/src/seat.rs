@@ -173,6 +173,8 @@ pub struct Seat {
     pub lost_power: bool,
     /// The attachment that it serves under, as it last said.
     pub attach: Option<AttachId>,
+    /// Doors that it shut itself.
+    pub own_doors: std::collections::BTreeSet<u64>,
     /// Whether it was told that the next door is shut.
     pub saw_door: bool,
     /// Whether it gave the volume up, or another has it.

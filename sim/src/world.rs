@@ -310,6 +310,7 @@ impl World {
             history: None,
             lost_power: false,
             attach: None,
+            own_doors: std::collections::BTreeSet::new(),
             saw_door: false,
             released: false,
             loads: VecDeque::new(),

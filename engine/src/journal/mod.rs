@@ -1009,12 +1009,7 @@ impl<P: Payload> Journal<P> {
                 } else {
                     stored
                 };
-                let reads = if bug!("recycle-under-a-read") {
-                    0
-                } else {
-                    file.reads
-                };
-                file.closed && file.last_seq <= stored && file.ops == 0 && reads == 0
+                file.closed && file.last_seq <= stored && file.ops == 0 && file.reads == 0
             });
             if free && syncing != Some(*id) {
                 freed.push(*id);

@@ -99,9 +99,7 @@ pub fn resolve<'a>(
                 let mask = new(masks);
                 if mask != 0 {
                     sources.parts.push((mask, place(section)));
-                    if !bug!("part-hides-nothing") {
-                        sources.base_mask &= !mask;
-                    }
+                    sources.base_mask &= !mask;
                 }
             }
             LayerKind::Lost { masks } => {

@@ -965,6 +965,7 @@ impl<P: Payload> Volume<P> {
             {
                 self.own.phase = Phase::Fenced;
                 self.set_gate(Gate::Closed(GateReason::Fenced));
+                self.publish_abort(&Refusal::Fenced);
                 self.guest_fail_all(Failure::Fenced);
             }
             _ => {
