@@ -248,11 +248,23 @@ impl World {
                 format!("seq {seq} does what no guest asks: {what:?}"),
             ));
         };
+        let waited = self.cause == "answered" && owner.kind != Kind::CompareAndWrite;
         owner.seqs.push(seq);
         owner.covered += match what {
             What::Write(extent, _) => extent.count.0,
             What::Holes(extents) => extents.iter().map(|e| e.count.0).sum(),
             What::Attribute(..) | What::Void => 0,
+        };
+        // P11: a write goes to the journal for a reason of its own, never because the store answered.
+        let compares = || s.asked.values().any(|a| a.kind == Kind::CompareAndWrite);
+        if waited && !s.may_be_busy && !compares() {
+            return Err(Violation::new(
+                "P11",
+                format!("seq {seq} waited for an answer of the store"),
+            ));
+        }
+        let Some(owner) = s.asked.values().find(|a| a.seqs.last() == Some(&seq)) else {
+            return Ok(());
         };
         if owner.kind == Kind::CompareAndWrite {
             let (extent, expect) = (owner.extents[0], owner.expect.clone());

@@ -4,7 +4,7 @@ use crate::choice::Die;
 use crate::exhaustive::Act;
 use crate::oracle::Violation;
 use crate::payload::{Blocks, Stamp, push_stamps};
-use crate::seat::{Asked, Wished1};
+use crate::seat::{Asked, Role, Wished1};
 use crate::workload::{Kind, Plan, plan};
 use crate::world::{Event, MS, Phase, SEC, US, World};
 use engine::command::{Command, Failure, Reply, Wish};
@@ -61,6 +61,8 @@ impl World {
                 extra: 0,
             };
             (SWEEP, plan)
+        } else if s.role == Role::Reads {
+            return;
         } else if self.phase == Phase::Chaos && self.next_op < self.config.ops {
             let op = self.next_op;
             if self.choices.is_off(Die::Op, op) {
@@ -318,6 +320,11 @@ impl World {
         if asked.op == SWEEP && !matches!(reply, Reply::Read(_)) {
             // Asked again until it is read.
             self.seats[seat].sweep.push_back(asked.extents[0]);
+        }
+        let s = &self.seats[seat];
+        if s.role == Role::Reads && s.sweep.is_empty() && s.asked.is_empty() {
+            let life = s.life;
+            self.after(1, Event::ReaderEnds { seat, life });
         }
         if let Some(slot) = asked.slot {
             let busy = matches!(reply, Reply::Busy | Reply::Failed(_));

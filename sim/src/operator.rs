@@ -72,10 +72,11 @@ impl World {
                 self.ask_wish(seat, Wished1::Open, Wish::Open);
             }
             Role::Reads => {
+                let snapshot = s.reads.clone();
                 self.ask_wish(
                     seat,
-                    Wished1::Reader(None),
-                    Wish::OpenReader { snapshot: None },
+                    Wished1::Reader(snapshot.clone()),
+                    Wish::OpenReader { snapshot },
                 );
             }
         }
@@ -139,7 +140,7 @@ impl World {
         let serving: Vec<usize> = self
             .seats
             .iter()
-            .filter(|s| s.engine.is_some() && s.gate_open)
+            .filter(|s| s.engine.is_some() && s.gate_open && s.role != Role::Reads)
             .map(|s| s.number)
             .collect();
         if serving.is_empty() {
@@ -151,8 +152,9 @@ impl World {
             10,
             10,
             2,
-            if several { 6 } else { 2 },
-            if several { 6 } else { 0 },
+            if several { 4 } else { 2 },
+            if several { 12 } else { 0 },
+            2,
         ];
         match self.choices.weighted(Die::Wish, n, 2, &weights) {
             0 => self.snapshot(seat, format!("s{n}"), n + 1),
@@ -165,7 +167,8 @@ impl World {
             3 => {
                 self.ask_wish(seat, Wished1::Detach, Wish::Detach);
             }
-            _ => self.take_over(seat, n),
+            4 => self.take_over(seat, n),
+            _ => self.read_snapshot(seat, n),
         }
     }
 
@@ -175,6 +178,25 @@ impl World {
             key: WishKey(key),
         };
         self.ask_wish(seat, Wished1::Snapshot(name, key), wish);
+    }
+
+    // Another process serves a snapshot, or the newest root, read-only.
+    fn read_snapshot(&mut self, from: usize, n: u64) {
+        let (volume, host) = (self.seats[from].volume, self.seats[from].host);
+        let names: Vec<String> = (self.snapshots.iter())
+            .filter(|(v, _)| *v == volume)
+            .map(|(_, name)| name.clone())
+            .collect();
+        let chosen = self.choices.pick(Die::Wish, n, 3, names.len() as u64 + 1) as usize;
+        let seat = self.add_seat(host, volume, Role::Reads);
+        self.seats[seat].reads = names.get(chosen).cloned();
+        self.start(seat);
+    }
+
+    /// A reader has read all, or cannot.
+    pub(crate) fn reader_ends(&mut self, seat: usize) {
+        self.end_process(seat, crate::disk::End::Kill, crate::disk::Survival::All);
+        self.seats[seat].released = true;
     }
 
     // One of the other hosts takes the volume, or several at once.
@@ -200,7 +222,7 @@ impl World {
         if let Some(s) = self
             .seats
             .iter()
-            .find(|s| s.volume == volume && s.host == host)
+            .find(|s| s.volume == volume && s.host == host && s.role != Role::Reads)
         {
             return s.number;
         }
@@ -276,11 +298,20 @@ impl World {
                     self.final_again(id);
                 }
             }
+            (Verdict::Reading(root), _) => {
+                self.begin_history(seat, root.name);
+                self.sweep(seat);
+            }
+            (Verdict::Refused(Refusal::NoSuchSnapshot), Wished1::Reader(Some(name))) => {
+                // I3: what was answered is in the history, whoever holds it now.
+                let text = format!("snapshot {name} was answered, and is not there");
+                self.fail(Violation::new("S6", text));
+            }
+            (_, Wished1::Reader(_)) => self.reader_ends(seat),
             (Verdict::Refused(refusal), what) => self.refused(seat, id, &refusal, &what),
             (
                 Verdict::Evicted(_)
                 | Verdict::Inspected(_)
-                | Verdict::Reading(_)
                 | Verdict::Pinned(_)
                 | Verdict::Sessions
                 | Verdict::NotConfirmed,
@@ -561,6 +592,7 @@ impl World {
             history.set_stored(root.cut.0);
         }
         if let Wished1::Snapshot(name, key) = &wished.what {
+            self.snapshots.push((self.seats[seat].volume, name.clone()));
             let listed = root
                 .snapshots
                 .iter()
@@ -716,7 +748,13 @@ impl World {
     fn holder(&self) -> Option<usize> {
         self.seats
             .iter()
-            .find(|s| s.engine.is_some() && s.gate_open && !s.released && s.history.is_some())
+            .find(|s| {
+                s.role != Role::Reads
+                    && s.engine.is_some()
+                    && s.gate_open
+                    && !s.released
+                    && s.history.is_some()
+            })
             .map(|s| s.number)
     }
 

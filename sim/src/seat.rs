@@ -189,6 +189,8 @@ pub struct Seat {
     pub may_be_busy: bool,
     /// The process came up at.
     pub since: u64,
+    /// The snapshot that a reader reads; `None`: the newest root.
+    pub reads: Option<String>,
     /// Content loaded at birth.
     pub loaded: Vec<Stamp>,
 }

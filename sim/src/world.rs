@@ -54,6 +54,8 @@ pub(crate) enum Event {
     Again { seat: usize, life: u32, what: u32 },
     /// A dead process is started.
     Start { seat: usize, life: u32 },
+    /// A reader has read all.
+    ReaderEnds { seat: usize, life: u32 },
     /// A process stands still.
     Pause { n: u64 },
     /// The store cannot be reached any more.
@@ -161,6 +163,10 @@ pub struct World {
     pub(crate) scripted: Option<u64>,
     /// When faults stopped.
     pub(crate) healed_at: u64,
+    /// Snapshots that were answered, by volume.
+    pub(crate) snapshots: Vec<(usize, String)>,
+    /// What the engine is being told.
+    pub(crate) cause: &'static str,
 }
 
 impl World {
@@ -197,6 +203,8 @@ impl World {
             wire: None,
             scripted: None,
             healed_at: 0,
+            snapshots: Vec::new(),
+            cause: "",
         };
         if world.config.wire {
             let codec = Codec {
@@ -318,6 +326,7 @@ impl World {
             disk_hurt: false,
             may_be_busy: false,
             since: 0,
+            reads: None,
             loaded: Vec::new(),
         });
         number
@@ -399,7 +408,7 @@ impl World {
     // When this process will die, counted in effects.
     fn draw_crash(&mut self, seat: usize) {
         self.seats[seat].crash_at = None;
-        if !self.chaos() {
+        if !self.chaos() || self.seats[seat].role == Role::Reads {
             return;
         }
         while self.crashes < u64::from(self.config.faults.crashes) {
@@ -580,6 +589,11 @@ impl World {
                     self.start(seat);
                 }
             }
+            Event::ReaderEnds { seat, life } => {
+                if self.is_alive(seat, life) {
+                    self.reader_ends(seat);
+                }
+            }
             Event::Pause { n } => self.pause(n),
             Event::OutageBegins { n } => {
                 if self.chaos() {
@@ -666,6 +680,7 @@ impl World {
             return;
         };
         fact(engine);
+        self.cause = kind;
         self.trace.events += 1;
         *self.trace.kinds.entry(kind).or_default() += 1;
         self.trace.roll(kind.len() as u64 ^ (seat as u64) << 8);

@@ -917,9 +917,11 @@ impl<P: Payload> Volume<P> {
                         },
                     );
                 }
+                // A failed disk's history is saved behind its intent, which the attach for that must not take away.
+                let saving = self.journal.is_read_only();
                 self.note(After::Named, |note| {
                     note.held = Some(generation);
-                    if !detaching {
+                    if !detaching && !saving {
                         note.intent = None;
                     }
                     if let Some(base) = base {

@@ -59,7 +59,10 @@ fn check_found(wrong: Wrong, name: &str, invariant: &str) {
     assert_eq!(broken.invariant, invariant, "{broken:#?}");
     assert!(broken.story.len() > 10, "a story is told: {broken:#?}");
     assert!(
-        broken.story.iter().all(|line| !line.contains("way is lost")),
+        broken
+            .story
+            .iter()
+            .all(|line| !line.contains("way is lost")),
         "{broken:#?}"
     );
 }
