@@ -384,6 +384,7 @@ impl World {
     // What an oracle learns from the end of a local operation.
     fn learn(&mut self, seat: usize, note: &LocalNote, good: bool, sync: Option<(FileId, u64)>) {
         let s = &mut self.seats[seat];
+        s.is_shaky |= !good && !s.is_recovered && matches!(note, LocalNote::Synced(_));
         let Some(history) = s.history.as_mut() else {
             return;
         };
@@ -602,15 +603,7 @@ impl World {
             Notice::JournalFull | Notice::StoreWaiting { .. } => {
                 self.seats[seat].may_be_busy = true
             }
-            Notice::Attached(generation) => {
-                // A fenced host may attach again by itself, when nobody opened above it.
-                let container = &self.volumes[self.seats[seat].volume].container;
-                let opened = self.store.get(container, &ObjectName::Opened(generation));
-                if let Some(crate::store::Content::Token(token)) = opened.map(|o| &o.content) {
-                    self.seats[seat].attach = Some(token.attach);
-                }
-                self.seats[seat].saw_door = false;
-            }
+            Notice::Attached(generation) => self.goes_on(seat, generation),
             Notice::Committed { version, .. } => {
                 let s = &mut self.seats[seat];
                 let published = &self.volumes[s.volume].published;

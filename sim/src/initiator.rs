@@ -447,6 +447,7 @@ impl World {
             Failure::Aborted => asked.aborted,
             Failure::Fenced => !s.gate_open || s.saw_door || s.released,
             Failure::Hardware | Failure::ReadOnly => s.disk_hurt,
+            Failure::Damaged { .. } if s.is_shaky => true,
             Failure::Damaged { at } => s
                 .history
                 .as_ref()

@@ -8,7 +8,7 @@ use crate::payload::{Blocks, Stamp};
 use crate::seat::{Role, Wished, Wished1};
 use crate::world::{Event, MS, Phase, SEC, World};
 use engine::command::{BirthSpec, Committed, Refusal, Verdict, Wish};
-use engine::ids::{AttachId, StateDirId, Version, WishId, WishKey};
+use engine::ids::{AttachId, Generation, Version, WishId, WishKey};
 use engine::object::names::{ObjectName, RootName};
 use engine::payload::Parts;
 use engine::units::ChunkIndex;
@@ -485,6 +485,7 @@ impl World {
             return;
         }
         self.seats[seat].attach = Some(root.name.attach);
+        self.seats[seat].history_generation = root.name.attach.generation.0;
         if let Some((at, ..)) = self.config.script.as_ref().and_then(|s| s.crash) {
             let s = &mut self.seats[seat];
             s.crash_at = Some((s.effects + at, 0));
@@ -517,9 +518,13 @@ impl World {
             self.fail(Violation::new("F2", text));
             return;
         };
-        // The history goes on if the attachment before was one of this very folder.
-        let own =
-            attach.is_none_or(|a| self.opened_below(seat, a) == Some(self.seats[seat].state_dir));
+        // The history goes on if nobody else's attachment lies between the last one of this folder and this one.
+        let own = attach.is_none_or(|a| {
+            self.seats[seat].history_generation == a.generation.0 || self.is_own_chain(seat, a)
+        });
+        if let Some(attach) = attach {
+            self.seats[seat].history_generation = attach.generation.0;
+        }
         if !(known && own) {
             self.begin_history(seat, base);
         }
@@ -529,23 +534,46 @@ impl World {
         self.unpark(seat);
     }
 
-    // Whose the highest attachment below is.
-    fn opened_below(&self, seat: usize, attach: AttachId) -> Option<StateDirId> {
+    /// A host says that it is attached; a fenced one may do so by itself, when nobody opened above it.
+    pub(crate) fn goes_on(&mut self, seat: usize, generation: Generation) {
+        self.seats[seat].saw_door = false;
         let container = &self.volumes[self.seats[seat].volume].container;
-        let bucket = self.store.truth().get(container)?;
+        let opened = self.store.get(container, &ObjectName::Opened(generation));
+        let Some(crate::store::Content::Token(token)) = opened.map(|o| &o.content) else {
+            return;
+        };
+        let (attach, base) = (token.attach, token.base);
+        self.seats[seat].attach = Some(attach);
+        let goes_on = self.seats[seat].history.is_some() && self.is_own_chain(seat, attach);
+        if let (false, Some(base)) = (goes_on, base) {
+            self.begin_history(seat, base);
+        }
+        self.seats[seat].history_generation = generation.0;
+    }
+
+    // Whether all attachments below, down to the last one that this folder served under, are this folder's.
+    fn is_own_chain(&self, seat: usize, attach: AttachId) -> bool {
+        let s = &self.seats[seat];
+        let container = &self.volumes[s.volume].container;
+        let Some(bucket) = self.store.truth().get(container) else {
+            return false;
+        };
         let below =
             bucket
                 .iter()
                 .rev()
-                .find_map(|(name, object)| match (name, &object.content) {
+                .filter_map(|(name, object)| match (name, &object.content) {
                     (ObjectName::Opened(g), crate::store::Content::Token(token))
                         if *g < attach.generation =>
                     {
-                        Some(token)
+                        Some((g.0, token.holder.state_dir))
                     }
                     _ => None,
-                })?;
-        Some(below.holder.state_dir)
+                });
+        let mut chain = below
+            .take_while(|(g, _)| *g >= s.history_generation)
+            .peekable();
+        chain.peek().is_some() && chain.all(|(_, dir)| dir == s.state_dir)
     }
 
     // The root that an attachment goes on from: what `opened` says, or the only one of that version.
@@ -643,9 +671,15 @@ impl World {
             s.disk.heal();
             s.crash_at = None;
             s.paused_until = 0;
+            let (life, waits) = (
+                s.life,
+                s.engine.is_some() && s.released && s.role != Role::Reads,
+            );
             if s.engine.is_none() && !s.released {
-                let life = s.life;
                 self.after(1, Event::Start { seat, life });
+            } else if waits {
+                // Whoever had it may be gone for good.
+                self.again_after(seat, SEC, AGAIN_ATTACH);
             }
         }
     }
@@ -682,7 +716,8 @@ impl World {
     }
 
     pub(crate) fn sweep_phase(&mut self, phase: Phase, seat: usize) {
-        self.enter(phase, 3600);
+        // Every block may be cold, through a store of a second a request and a cache of one frame.
+        self.enter(phase, 20_000);
         self.sweep(seat);
     }
 
@@ -762,6 +797,7 @@ impl World {
     pub(crate) fn recovered(&mut self, seat: usize, end: u64) {
         let s = &mut self.seats[seat];
         let power = std::mem::take(&mut s.lost_power);
+        s.is_recovered = true;
         if let Some(history) = s.history.as_mut() {
             let checked = history.recover(end, power);
             self.check(checked);

@@ -175,6 +175,12 @@ pub struct Seat {
     pub attach: Option<AttachId>,
     /// Doors that it shut itself.
     pub own_doors: std::collections::BTreeSet<u64>,
+    /// The generation under which its history last went on.
+    pub history_generation: u64,
+    /// Whether this process has recovered its journal.
+    pub is_recovered: bool,
+    /// A sync failed in a recovery: what was recovered may be lost with the next power, and is then called damaged.
+    pub is_shaky: bool,
     /// Whether it was told that the next door is shut.
     pub saw_door: bool,
     /// Whether it gave the volume up, or another has it.

@@ -319,6 +319,9 @@ impl World {
             lost_power: false,
             attach: None,
             own_doors: std::collections::BTreeSet::new(),
+            history_generation: 0,
+            is_recovered: false,
+            is_shaky: false,
             saw_door: false,
             released: false,
             loads: VecDeque::new(),
@@ -385,6 +388,7 @@ impl World {
         s.gate_open = false;
         s.timer_at = None;
         s.saw_door = false;
+        s.is_recovered = false;
         s.attach = None;
         s.may_be_busy = false;
         s.since = self.now;
