@@ -42,10 +42,19 @@ impl World {
         container: &Container,
         root: &Root,
     ) -> Result<(), Violation> {
+        let volume = self.seats[seat].volume;
         if root.kind == RootKind::Deleted {
+            // Nothing is served from it; an erasing that was interrupted attaches on it and goes on.
+            let content = self.seats[seat].loaded.clone();
+            let (attributes, cut) = (BTreeMap::new(), root.cut.0);
+            let published = Published {
+                content,
+                attributes,
+                cut,
+            };
+            self.volumes[volume].published.insert(root.name, published);
             return Ok(());
         }
-        let volume = self.seats[seat].volume;
         let (content, attributes) = if root.kind == RootKind::Born {
             (
                 self.seats[seat].loaded.clone(),
