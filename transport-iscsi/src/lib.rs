@@ -7,6 +7,7 @@ pub mod chap;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod keys;
+pub mod link;
 pub mod payload;
 pub mod scsi;
 pub mod serial;

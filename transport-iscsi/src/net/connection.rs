@@ -1,18 +1,19 @@
-//! One connection's task: socket, session machine, backends.
+//! One connection's task: socket, link, backends.
 //!
-//! Shape      read → machine → submit → replies (inline) → one vectored write; then wait for the socket, the bell or a deadline.
+//! Shape      read → link → submit → replies (inline) → one vectored write; then wait for the socket, the bell or a deadline.
 //! Why polls  the three are waited for in one place, without a channel and without a second task.
 
 use super::reply::{Outbox, ReplySink};
 use super::server::{Backends, Server};
-use crate::session::{Action, Connection, Ended, Setup};
+use crate::link::{Deadline, Link, Next, Replies, Units};
+use crate::session::{Ended, Setup};
 use crate::target::{Mailbox, Target};
 use bytes::{BufMut, Bytes};
 use core::future::Future;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, ready};
-use engine::Reply;
 use engine::ids::Tag;
+use engine::{Command, Reply};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,15 +45,54 @@ enum Event {
 struct Task {
     server: Arc<Server>,
     stream: TcpStream,
-    machine: Connection<Bytes>,
+    link: Link<Bytes>,
     number: u32,
     outbox: Arc<Outbox>,
-    session: Option<(Arc<Target>, Backends)>,
-    replies: Vec<(Tag, Reply<Bytes>)>,
+    backends: Backends,
+    replies: Replies<Bytes>,
     buffer: Box<[u8]>,
     deadline: Pin<Box<Sleep>>,
-    /// The socket is of no more use.
-    is_gone: bool,
+}
+
+/// The backends of a session's target, for the link.
+struct Session<'a> {
+    server: &'a Server,
+    number: u32,
+    backends: &'a mut Backends,
+}
+
+impl Units<Bytes> for Session<'_> {
+    fn enter(&mut self, target: &Arc<Target>) {
+        let name = &target.spec().name;
+        tracing::info!(target = %name, "session began");
+        // A target that is removed in this moment has told the session to end.
+        *self.backends = self.server.backends_of(name).unwrap_or_default();
+    }
+
+    fn submit(
+        &mut self,
+        unit: u16,
+        tag: Tag,
+        command: Command<Bytes>,
+        replies: &mut Replies<Bytes>,
+    ) {
+        let mut sink = ReplySink::new(self.number, replies, &self.server.router);
+        match self.backends.get(usize::from(unit)) {
+            Some(backend) => backend.submit(tag, command, &mut sink),
+            None => sink.push(tag, Reply::Busy),
+        }
+    }
+
+    fn abort(&mut self, unit: u16, tag: Tag, replies: &mut Replies<Bytes>) {
+        let mut sink = ReplySink::new(self.number, replies, &self.server.router);
+        if let Some(backend) = self.backends.get(usize::from(unit)) {
+            backend.abort(tag, &mut sink);
+        }
+    }
+
+    fn sessions(&mut self, count: usize) {
+        self.backends.iter().for_each(|b| b.sessions(count));
+    }
 }
 
 /// Serves a connection to its end.
@@ -106,112 +146,70 @@ impl Task {
             inflight_bytes: server.limits.inflight_bytes,
         };
         Ok(Self {
-            machine: Connection::new(setup),
+            link: Link::new(setup),
             deadline: Box::pin(tokio::time::sleep(server.limits.login)),
             server,
             stream,
             number,
             outbox,
-            session: None,
+            backends: Backends::default(),
             replies: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            is_gone: false,
         })
     }
 
     async fn run(&mut self) -> Ended {
         loop {
             self.settle();
-            let ended = self.machine.ended();
-            if let Some(why) = ended
-                && self.machine.is_done()
-                && (self.is_gone || self.machine.transmit().is_empty())
-            {
-                self.count_sessions();
+            if let Next::Over(why) = self.link.next() {
+                let (link, mut session) = self.parts();
+                link.leave(&mut session);
                 return why;
             }
+            let deadline = self.link.deadline();
             match core::future::poll_fn(|cx| self.poll_event(cx)).await {
                 Event::Read(count) => {
                     let bytes = self.buffer.get(..count).unwrap_or(&[]);
-                    self.machine.handle_bytes(bytes);
+                    self.link.machine().handle_bytes(bytes);
                 }
-                Event::Direct(count) => self.machine.handle_direct(count),
+                Event::Direct(count) => self.link.machine().handle_direct(count),
                 Event::Rung => {
                     self.outbox.hear();
                     self.outbox.drain(&mut self.replies);
-                    self.machine.handle_mail();
+                    self.link.handle_rung(&mut self.replies);
                 }
-                Event::Late => self.gone(None),
-                Event::Gone(error) => self.gone(error),
+                Event::Late => self.link.handle_gone(),
+                Event::Gone(error) => {
+                    if let Some(error) = error {
+                        tracing::debug!(%error, "socket failed");
+                    }
+                    self.link.handle_gone();
+                }
             }
-            if ended.is_none() && self.machine.ended().is_some() {
+            if self.link.deadline() != deadline && self.link.deadline() == Some(Deadline::Linger) {
                 let until = Instant::now() + self.server.limits.linger;
                 self.deadline.as_mut().reset(until);
             }
         }
     }
 
-    fn gone(&mut self, error: Option<io::Error>) {
-        if let Some(error) = error {
-            tracing::debug!(%error, "socket failed");
-        }
-        self.is_gone = true;
-        self.machine.handle_disconnect();
+    fn parts(&mut self) -> (&mut Link<Bytes>, Session<'_>) {
+        let session = Session {
+            server: &self.server,
+            number: self.number,
+            backends: &mut self.backends,
+        };
+        (&mut self.link, session)
     }
 
-    /// Runs the machine's actions and gives it the replies, until neither is left.
     fn settle(&mut self) {
-        loop {
-            while let Some(action) = self.machine.poll_action() {
-                self.run_action(action);
-            }
-            if self.replies.is_empty() {
-                return;
-            }
-            for (tag, reply) in self.replies.drain(..) {
-                self.machine.handle_reply(tag, reply);
-            }
-        }
-    }
-
-    fn run_action(&mut self, action: Action<Bytes>) {
-        if let Action::Entered(target) = action {
-            let name = target.spec().name.clone();
-            tracing::info!(target = %name, "session began");
-            // A target that is removed in this moment has told the session to end.
-            let backends = self.server.backends_of(&name).unwrap_or_default();
-            self.session = Some((target, backends));
-            self.count_sessions();
-            return;
-        }
-        let backends = self.session.as_ref().map(|(_, backends)| backends);
-        let mut sink = ReplySink::new(self.number, &mut self.replies, &self.server.router);
-        let of = |unit: u16| backends.and_then(|b| b.get(usize::from(unit)));
-        match action {
-            Action::Submit { unit, tag, command } => match of(unit) {
-                Some(backend) => backend.submit(tag, command, &mut sink),
-                None => sink.push(tag, Reply::Busy),
-            },
-            Action::Abort { unit, tag } => {
-                if let Some(backend) = of(unit) {
-                    backend.abort(tag, &mut sink);
-                }
-            }
-            Action::Entered(_) => {}
-        }
-    }
-
-    /// Tells the backends how many sessions there are.
-    fn count_sessions(&self) {
-        if let Some((target, backends)) = &self.session {
-            let count = target.session_count();
-            backends.iter().for_each(|b| b.sessions(count));
-        }
+        let (link, mut session) = self.parts();
+        link.settle(&mut session);
     }
 
     /// Sends what can be sent, then waits.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if !self.is_gone
+        if matches!(self.link.next(), Next::Wait { .. })
             && let Poll::Ready(Err(error)) = self.poll_send(cx)
         {
             return Poll::Ready(Event::Gone(Some(error)));
@@ -219,35 +217,29 @@ impl Task {
         if self.outbox.poll_rung(cx).is_ready() {
             return Poll::Ready(Event::Rung);
         }
-        let has_ended = self.machine.ended().is_some();
-        if has_ended && self.machine.is_done() && self.machine.transmit().is_empty() {
+        match self.link.next() {
             // Nothing to wait for; the caller looks again.
-            return Poll::Ready(Event::Rung);
+            Next::Over(_) => Poll::Ready(Event::Rung),
+            Next::Replies => Poll::Pending,
+            Next::Shut => {
+                self.link.handle_shut();
+                let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both);
+                Poll::Pending
+            }
+            Next::Wait { listens, deadline } => {
+                if listens && let Poll::Ready(event) = self.poll_read(cx) {
+                    return Poll::Ready(event);
+                }
+                if deadline.is_some() && self.deadline.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Late);
+                }
+                Poll::Pending
+            }
         }
-        if self.is_gone {
-            return Poll::Pending;
-        }
-        if has_ended && self.machine.transmit().is_empty() {
-            // All is said. The volume may still work on what was taken back; the peer need not wait for that.
-            self.is_gone = true;
-            let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both);
-            return Poll::Pending;
-        }
-        // A peer that does not take its answers is not listened to.
-        let listens =
-            !has_ended && self.machine.transmit().len() < self.server.limits.inflight_bytes;
-        if listens && let Poll::Ready(event) = self.poll_read(cx) {
-            return Poll::Ready(event);
-        }
-        let has_deadline = has_ended || !self.machine.is_full_feature();
-        if has_deadline && self.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Event::Late);
-        }
-        Poll::Pending
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Some((buffer, left)) = self.machine.direct()
+        if let Some((buffer, left)) = self.link.machine().direct()
             && left >= DIRECT_BYTES
         {
             let mut limited = buffer.limit(left);
@@ -269,16 +261,16 @@ impl Task {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.machine.transmit().is_empty() {
+        while !self.link.state().transmit().is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = self.machine.transmit().slices(&mut slices);
+            let filled = self.link.state().transmit().slices(&mut slices);
             let slices = slices.get(..filled).unwrap_or(&[]);
             let stream = Pin::new(&mut self.stream);
             let count = ready!(stream.poll_write_vectored(cx, slices))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.machine.handle_sent(count as u64);
+            self.link.machine().handle_sent(count as u64);
             // Commands that waited for room may have been let in.
             self.settle();
         }
