@@ -86,6 +86,19 @@ impl Default for Limits {
     }
 }
 
+/// Absences that an attach asks twice between its first request and the end of its step 7, where a local record or a
+/// listing that lags a little says about where to look: 13 if none ran beside another, and some spare.
+const ATTACH_ABSENCES: u32 = 16;
+
+impl Limits {
+    /// The shortest [`Limits::delete_grace`] with which an attach ends. What its step 1 found must outlive its step 7, so
+    /// an attempt that takes longer than half of the grace starts over, and one that always does never ends. Half of this
+    /// is room for every absence that is asked twice, and for a request that takes its whole deadline.
+    pub fn delete_grace_min(&self) -> Duration {
+        (self.absence_gap * ATTACH_ABSENCES + self.store_deadline) * 2
+    }
+}
+
 /// Who runs the volume: what the engine cannot know by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {

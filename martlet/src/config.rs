@@ -2,6 +2,8 @@
 //!
 //! Every key is optional and has a default; an unknown key is an error that names its line.
 
+mod check;
+
 use crate::quantity::{parse_duration, parse_size};
 use crate::report::{Exit, Report, Result};
 use backend_swift::client::SwiftConfig;
@@ -223,8 +225,9 @@ impl Config {
             })?,
         };
         let config: Self = toml::from_str(&text).map_err(|error| wrong(file, &text, &error))?;
+        let said = file.map(|file| (file, text.as_str()));
         if settings.is_empty() {
-            return config.checked();
+            return config.checked(said, settings);
         }
         // The file was checked above, so that its errors carry their lines. What follows can only be a setting's fault.
         let mut table: toml::Table = toml::from_str(&text).map_err(|e| wrong(file, &text, &e))?;
@@ -243,35 +246,28 @@ impl Config {
         table
             .try_into::<Self>()
             .map_err(|error| wrong(None, "", &error))?
-            .checked()
+            .checked(said, settings)
     }
 
-    fn checked(self) -> Result<Self> {
-        let limits = self.limits();
-        let bad = |key: &str, why: String| {
-            Err(Report::new(
-                Exit::Usage,
-                "CONFIG",
-                format!("limits.{key} is out of range"),
-            )
-            .cause(why))
+    fn checked(self, file: Option<(&Path, &str)>, settings: &[String]) -> Result<Self> {
+        let Some(wrong) = check::wrong(&self) else {
+            return Ok(self);
         };
-        if limits.file_bytes.0 < 16 * 4096 || limits.file_bytes.0 > 1 << 32 {
-            return bad("journal_file", "64 KiB to 4 GiB".into());
-        }
-        if limits.files < 4 || limits.files > 4096 {
-            return bad(
-                "journal",
-                format!("4 to 4096 files of {} bytes", limits.file_bytes.0),
-            );
-        }
-        if limits.inflight_bytes.0 < 8 << 20 {
-            return bad("memory", "at least 16 MiB".into());
-        }
-        if limits.uploads == 0 || limits.hydrations == 0 {
-            return bad("uploads", "at least 1".into());
-        }
-        Ok(self)
+        let key = wrong.key;
+        // The last to set it is at fault; a key that nobody set was broken by what others were set to.
+        let set = |s: &&String| s.split_once('=').is_some_and(|(k, _)| k.trim() == key);
+        let place = match settings.iter().rev().find(set) {
+            Some(setting) => format!("--set {setting}"),
+            None => match file.and_then(|(path, text)| Some((path, line_of(text, key)?))) {
+                Some((path, line)) => format!("{}, line {line}", path.display()),
+                None => "the configuration".to_owned(),
+            },
+        };
+        let what = format!("{place}: {key} is {}, out of range", wrong.value);
+        let cause = format!("{} is allowed: {}", wrong.range, wrong.why);
+        Err(Report::new(Exit::Usage, "CONFIG", what)
+            .cause(cause)
+            .help("docs/limits.md lists every key with its range"))
     }
 
     /// The engine's bounds.
@@ -315,6 +311,15 @@ impl Config {
         }
         limits
     }
+}
+
+/// The line in which a key `a.b` is set.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let (table, key) = key.split_once('.')?;
+    let table = document.get_ref().get(table)?.get_ref().as_table()?;
+    let at = table.get(key)?.span().start;
+    Some(text.get(..at)?.matches('\n').count() + 1)
 }
 
 fn first_line(text: &str) -> &str {
@@ -388,7 +393,7 @@ mod tests {
 
     #[test]
     fn settings_win_over_the_file() {
-        let text = "[limits]\nwatch = \"7s\"\njournal = \"1GiB\"\n[log]\nformat = \"json\"\n";
+        let text = "[limits]\nwatch = \"4s\"\njournal = \"1GiB\"\n[log]\nformat = \"json\"\n";
         let config = load(text, &["limits.watch=1s", "iscsi.listen=127.0.0.1:0"]).unwrap();
         assert_eq!(config.limits().watch, Duration::from_secs(1));
         assert_eq!(config.limits().files, 16);
@@ -416,7 +421,75 @@ mod tests {
     fn a_wrong_value_is_named_with_its_line() {
         check_refused("[limits]\nwatch = \"soon\"\n", &[], &["line 2", "soon"]);
         check_refused("[limits]\njournal = \"10GB\"\n", &[], &["line 2"]);
-        check_refused("[limits]\njournal = \"1MiB\"\n", &[], &["limits.journal"]);
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_told_with_key_value_range_and_line() {
+        let text = "[limits]\nwatch = \"4s\"\n\njournal = \"1MiB\"\n";
+        let journal = &["line 4", "limits.journal is 1 MiB", "256 MiB to 256 GiB"];
+        check_refused(text, &[], journal);
+        let text = "[limits]\nwatch = \"4s\"\n";
+        let watch = &["--set limits.watch=7s", "limits.watch is 7s", "100ms to 5s"];
+        check_refused(text, &["limits.watch=1s", "limits.watch=7s"], watch);
+        let text = "limits = { watch = \"1m\" }\n";
+        check_refused(text, &[], &["line 1", "limits.watch is 1m", "100ms to 5s"]);
+        check_refused(
+            "[iscsi]\niqn_prefix = \"iqn.Martlet\"\n",
+            &[],
+            &["line 2", "iscsi.iqn_prefix", "iqn.Martlet"],
+        );
+        for (key, low, high) in [
+            ("limits.absence_gap", "0s", "61s"),
+            ("limits.busy_after", "99ms", "61s"),
+            ("limits.checkpoint_interval", "999ms", "8761h"),
+            ("limits.store_deadline", "0s", "301s"),
+            ("limits.claim_backoff", "199ms", "61s"),
+            ("limits.journal_file", "1MiB", "5GiB"),
+            ("limits.cache", "0", "17TiB"),
+            ("limits.memory", "15MiB", "2TiB"),
+            ("limits.uploads", "0", "257"),
+            ("limits.hydrations", "0", "1025"),
+            ("swift.damage_asks", "2", "1001"),
+            ("swift.damage_span", "29s", "2h"),
+            ("swift.backoff_base", "0s", "2m"),
+            ("swift.pool_size", "0", "5000"),
+        ] {
+            for value in [low, high] {
+                if value != "0s" || key != "limits.absence_gap" {
+                    check_refused("", &[&format!("{key}={value}")], &[key, "is allowed"]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_in_the_docs() {
+        let docs = include_str!("../../docs/limits.md");
+        let mut count = 0;
+        for table in ["limits", "iscsi", "swift", "log"] {
+            // The error names every key that there is.
+            let error = load(&format!("[{table}]\nnone-such = 1\n"), &[]).unwrap_err();
+            let cause = error.cause.unwrap();
+            let keys = cause.split('`').skip(3).step_by(2);
+            for key in keys {
+                assert!(docs.contains(&format!("`{table}.{key}`")), "{table}.{key}");
+                count += 1;
+            }
+        }
+        assert!(count > 30, "{count} keys");
+    }
+
+    #[test]
+    fn a_grace_in_which_no_attach_ends_is_refused() {
+        let text = "[limits]\ndelete_grace = \"30s\"\n";
+        let parts = &["line 2", "limits.delete_grace is 30s", "1m 24s to 8760h"];
+        check_refused(text, &[], parts);
+        // What it follows from may be set instead: then its default is what is out of range.
+        let parts = &["limits.delete_grace is 10m", "limits.absence_gap"];
+        check_refused("", &["limits.absence_gap=30s"], parts);
+        let quick = ["limits.absence_gap=0s", "limits.store_deadline=1s"];
+        let config = load("[limits]\ndelete_grace = \"2s\"\n", &quick).unwrap();
+        assert_eq!(config.limits().delete_grace, Duration::from_secs(2));
     }
 
     #[test]

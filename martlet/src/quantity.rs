@@ -76,6 +76,26 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| wrong())
 }
 
+/// A duration for people, as [`parse_duration`] reads it: `1m 30s`, `500ms`.
+pub fn show_duration(duration: Duration) -> String {
+    let (secs, ms) = (duration.as_secs(), duration.subsec_millis());
+    let parts = [
+        (secs / 3600, "h"),
+        (secs / 60 % 60, "m"),
+        (secs % 60, "s"),
+        (u64::from(ms), "ms"),
+    ];
+    let said: Vec<String> = (parts.iter())
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect();
+    if said.is_empty() {
+        "0s".to_owned()
+    } else {
+        said.join(" ")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +155,20 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert!(parse_duration("-1s").is_err());
         assert!(parse_duration("soon").is_err());
+    }
+
+    #[test]
+    fn durations_are_shown_as_they_are_read() {
+        for (ms, text) in [
+            (0, "0s"),
+            (500, "500ms"),
+            (84_000, "1m 24s"),
+            (5_400_000, "1h 30m"),
+            (90_061_001, "25h 1m 1s 1ms"),
+        ] {
+            let duration = Duration::from_millis(ms);
+            assert_eq!(show_duration(duration), text);
+            assert_eq!(parse_duration(text), Ok(duration));
+        }
     }
 }

@@ -176,8 +176,7 @@ fn a_cold_read_is_one_small_get() {
     let relay = Relay::start(port.expect("a port")).unwrap();
     let host = Host::new(&store, &folder.join("state"))
         .through(&relay.url())
-        .with("limits.checkpoint_interval=1h")
-        .with("limits.watch=10m");
+        .with("limits.checkpoint_interval=1h");
     host.json(&["volume", "create", "vm", "--size", "64MiB"]);
     let daemon = host.serve();
     let mut session = daemon.login("vm");

@@ -99,7 +99,7 @@ impl Model {
 
 fn kill_loop(store: &Store, folder: &Folder, rounds: u64, seed: u64) {
     let host = Host::new(store, &folder.join("state"))
-        .with("limits.journal_file=1MiB")
+        .with("limits.journal_file=2MiB")
         .with("limits.journal=16MiB");
     host.json(&["volume", "create", "vm", "--size", "16MiB"]);
     let mut dice = Dice::new(seed);

@@ -93,6 +93,8 @@ struct World {
     fault: Option<(usize, Plan)>,
     /// Listings show nothing: they lag.
     blind: bool,
+    /// An absence that is asked twice takes so long.
+    patient: Option<Duration>,
     now: Instant,
     /// What the host's note says.
     drawn: Vec<AttachId>,
@@ -198,6 +200,7 @@ impl World {
         };
         if matches!(outcome, Outcome::Store(StoreError::Absent)) && line.ends_with('²') {
             self.requests += 1;
+            self.now = self.now + self.patient.unwrap_or(Duration::ZERO);
         }
         self.log
             .push(format!("{line} = {}", outcome_text(&outcome)));

@@ -53,6 +53,45 @@ fn a_good_hint_costs_at_most_32_requests() {
     }
 }
 
+/// How long an attach takes whose every absence is asked twice, one after the other, of a store that answers at once.
+#[track_caller]
+fn check_fits(limits: &Limits, count: u64, hint: Option<u64>, blind: bool, burnt: u64) {
+    let mut world = long_volume(count);
+    world.blind = blind;
+    (2..2 + burnt).for_each(|g| world.put_claim(id(g, g), "old"));
+    world.patient = Some(limits.absence_gap);
+    let mut spec = Spec::new(container(), &life("new"), limits, 7);
+    spec.hint.root = hint.map(|k| root_of(k - 1, OLD));
+    let mut machine = Attach::new(spec, How::default());
+    opened(world.run(&mut machine));
+    assert_eq!(machine.lost(), 0, "{count} {hint:?} {blind} {burnt}");
+    let spare = limits.delete_grace / 2 - world.now.since(Instant(0));
+    assert!(spare >= limits.store_deadline, "only {spare:?} are left");
+}
+
+#[test]
+fn the_shortest_grace_of_deletes_lets_an_attach_end() {
+    let mut limits = Limits::default();
+    for gap in [0, 200, 2_000, 10_000] {
+        limits.absence_gap = Duration::from_millis(gap);
+        limits.delete_grace = limits.delete_grace_min();
+        for count in [1, 2, 63, 64, 65, 200, 5000] {
+            check_fits(&limits, count, Some(count), false, 0);
+            check_fits(&limits, count, None, false, 3);
+            check_fits(&limits, count, Some(count.div_ceil(2)), false, 3);
+            check_fits(
+                &limits,
+                count,
+                Some(count.saturating_sub(3).max(1)),
+                true,
+                0,
+            );
+        }
+    }
+    limits = Limits::default();
+    assert!(limits.delete_grace >= limits.delete_grace_min());
+}
+
 #[test]
 fn a_burnt_number_costs_at_most_8_requests() {
     let cost = |burnt: u64| {
