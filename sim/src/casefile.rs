@@ -4,13 +4,15 @@
 //! # B1: block 3 reads as …
 //! seed 7
 //! profile safety
+//! config-seed 4        the swarm is the one that seed 4 draws
 //! ops 12
+//! grains 2             no more than these (likewise wishes, hosts, commands)
 //! off power            a kind of fault that never strikes
 //! drop op 4-9 12       single entities that are left out
 //! ```
 
-use crate::choice::{Die, Edits};
-use crate::config::Profile;
+use crate::choice::Die;
+use crate::config::{Bounds, Profile};
 use crate::run::Case;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -23,8 +25,24 @@ pub fn emit(case: &Case, note: &str) -> String {
     }
     let _ = writeln!(out, "seed {}", case.seed);
     let _ = writeln!(out, "profile {}", case.profile.name());
-    if let Some(ops) = case.ops {
-        let _ = writeln!(out, "ops {ops}");
+    let Bounds {
+        wishes,
+        grains,
+        hosts,
+        commands,
+    } = case.bounds;
+    let numbers = [
+        ("config-seed", case.config_seed),
+        ("ops", case.ops),
+        ("wishes", wishes),
+        ("grains", grains),
+        ("hosts", hosts.map(u64::from)),
+        ("commands", commands.map(u64::from)),
+    ];
+    for (word, number) in numbers {
+        if let Some(number) = number {
+            let _ = writeln!(out, "{word} {number}");
+        }
     }
     for die in &case.edits.dice {
         let _ = writeln!(out, "off {}", die.name());
@@ -61,12 +79,7 @@ fn runs(entities: &[u64]) -> Vec<String> {
 
 /// Reads a case; says which line is wrong.
 pub fn parse(text: &str) -> Result<Case, String> {
-    let mut case = Case {
-        seed: 0,
-        profile: Profile::Safety,
-        ops: None,
-        edits: Edits::default(),
-    };
+    let mut case = Case::new(0, Profile::Safety);
     for (number, line) in text.lines().enumerate() {
         let wrong = || format!("line {}: {line}", number + 1);
         let mut words = line.split('#').next().unwrap_or("").split_whitespace();
@@ -75,7 +88,12 @@ pub fn parse(text: &str) -> Result<Case, String> {
         match word {
             "seed" => case.seed = next()?.parse().map_err(|_| wrong())?,
             "profile" => case.profile = Profile::parse(next()?).ok_or_else(wrong)?,
+            "config-seed" => case.config_seed = Some(next()?.parse().map_err(|_| wrong())?),
             "ops" => case.ops = Some(next()?.parse().map_err(|_| wrong())?),
+            "wishes" => case.bounds.wishes = Some(next()?.parse().map_err(|_| wrong())?),
+            "grains" => case.bounds.grains = Some(next()?.parse().map_err(|_| wrong())?),
+            "hosts" => case.bounds.hosts = Some(next()?.parse().map_err(|_| wrong())?),
+            "commands" => case.bounds.commands = Some(next()?.parse().map_err(|_| wrong())?),
             "off" => {
                 case.edits
                     .dice
@@ -103,7 +121,10 @@ mod tests {
     #[test]
     fn a_case_is_read_as_it_was_written() {
         let mut case = Case::new(77, Profile::Fencing);
+        case.config_seed = Some(4);
         case.ops = Some(12);
+        case.bounds.grains = Some(2);
+        case.bounds.hosts = Some(1);
         case.edits.dice.insert(Die::Power);
         case.edits
             .entities

@@ -56,7 +56,7 @@ fn parse(words: &[String]) -> Result<Options, String> {
         json: false,
         story: false,
         twice: false,
-        runs: 600,
+        runs: 4000,
         streams: 20,
         out: None,
         rest: Vec::new(),
@@ -386,25 +386,47 @@ fn zoo(o: &Options) -> Result<bool, String> {
     } else {
         sim::zoo::HUNT.to_vec()
     };
-    println!("| bug | median | p95 | noticed | by | example |");
-    println!("|---|---|---|---|---|---|");
+    println!("| bug | median | p95 | noticed | by | example | shrinks to |");
+    println!("|---|---|---|---|---|---|---|");
     let mut good = true;
     for name in &chosen {
         bug(Some(name))?;
-        let fared = sim::zoo::hunt(o.streams, budget, o.base, &profiles, o.jobs);
         bug(None)?;
-        let noticed = fared.seeds.iter().flatten().count();
-        let shown = |n: Option<u64>| n.map_or(format!("> {budget}"), |n| n.to_string());
-        let example = fared
-            .example
-            .map_or(String::new(), |(s, p)| format!("{s} {}", p.name()));
+        let switch = |on: bool| {
+            let name = on.then_some(name.as_str());
+            #[cfg(feature = "zoo")]
+            engine::zoo::switch(name);
+            let _ = name;
+        };
+        let fared = sim::zoo::hunt(o.streams, budget, o.base, &profiles, o.jobs, &switch);
+        let noticed = fared.streams.iter().flatten().count();
+        let or_more = |n: Option<u64>| n.map_or(format!("> {budget}"), |n| n.to_string());
+        let by: Vec<String> = (fared.properties().iter())
+            .map(|(property, n)| format!("{property} {n}"))
+            .collect();
+        let example = fared.streams.iter().flatten().next();
+        let example = example.map_or(String::new(), |s| {
+            format!("{} {}", s.seed, s.profile.name())
+        });
+        switch(true);
+        let mut sizes: Vec<usize> = (fared.streams.iter().flatten().take(3))
+            .filter_map(|s| shrink(&Case::new(s.seed, s.profile), o.runs))
+            .map(|small| small.operations)
+            .collect();
+        switch(false);
+        sizes.sort_unstable();
+        let size = sizes.get(sizes.len() / 2);
+        let size = size.map_or(String::new(), |n| format!("{n} operations"));
         println!(
-            "| {name} | {} | {} | {noticed}/{} | {} | {example} |",
-            shown(fared.percentile(50)),
-            shown(fared.percentile(95)),
+            "| {name} | {} | {} | {noticed}/{} | {} | {example} | {size} |",
+            or_more(fared.percentile(50)),
+            or_more(fared.percentile(95)),
             o.streams,
-            fared.properties.join(", "),
+            by.join(", "),
         );
+        for (seed, profile) in &fared.open {
+            eprintln!("seed {seed} of {} fails without a bug", profile.name());
+        }
         good &= noticed > 0;
     }
     Ok(good)

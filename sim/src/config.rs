@@ -161,7 +161,41 @@ pub struct Config {
     pub script: Option<crate::exhaustive::Script>,
 }
 
+/// Upper bounds that a shrunk case puts on what its seed draws; `None`: as drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bounds {
+    /// Operator's wishes.
+    pub wishes: Option<u64>,
+    /// Grains of the volume; it keeps at least eight blocks.
+    pub grains: Option<u64>,
+    /// Hosts, at least one.
+    pub hosts: Option<u32>,
+    /// Commands in flight of all initiators of a host together, at least one.
+    pub commands: Option<u32>,
+}
+
 impl Config {
+    /// Makes what was drawn no bigger than `bounds`.
+    pub fn bound(&mut self, bounds: &Bounds) {
+        if let Some(wishes) = bounds.wishes {
+            self.wishes = self.wishes.min(wishes);
+        }
+        if let Some(hosts) = bounds.hosts {
+            self.hosts = self.hosts.min(hosts.max(1));
+        }
+        if let Some(commands) = bounds.commands {
+            let commands = commands.max(1);
+            self.initiators = self.initiators.min(commands);
+            self.depth = self.depth.min((commands / self.initiators).max(1));
+        }
+        if let Some(grains) = bounds.grains {
+            let blocks = (grains * self.geometry.grain_blocks()).max(8);
+            let capacity = self.geometry.capacity.0.min(blocks);
+            self.geometry.capacity = BlockCount(capacity);
+            self.mix.longest = self.mix.longest.min(capacity);
+        }
+    }
+
     /// Draws a configuration.
     pub fn draw(choices: &mut Choices, profile: Profile, ops: Option<u64>) -> Self {
         let mut d = Draw { choices, nth: 0 };
@@ -334,5 +368,43 @@ impl Draw<'_> {
             faults.node_downs = self.of(5) as u32;
         }
         faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::choice::Edits;
+
+    #[test]
+    fn bounds_make_smaller_and_never_bigger_or_empty() {
+        let smallest = Bounds {
+            wishes: Some(0),
+            grains: Some(0),
+            hosts: Some(0),
+            commands: Some(0),
+        };
+        let none_smaller = Bounds {
+            wishes: Some(u64::MAX),
+            grains: Some(1 << 40),
+            hosts: Some(u32::MAX),
+            commands: Some(u32::MAX),
+        };
+        for seed in 0..200 {
+            let drawn = Config::draw(
+                &mut Choices::seeded(seed, Edits::default()),
+                Profile::All,
+                None,
+            );
+            let mut small = drawn.clone();
+            small.bound(&smallest);
+            assert!(small.geometry.is_valid() && small.geometry.capacity.0 >= 8);
+            assert!(small.mix.longest <= small.geometry.capacity.0);
+            assert_eq!((small.wishes, small.hosts), (0, 1));
+            assert_eq!((small.initiators, small.depth), (1, 1));
+            let mut same = drawn.clone();
+            same.bound(&none_smaller);
+            assert_eq!(format!("{same:?}"), format!("{drawn:?}"));
+        }
     }
 }

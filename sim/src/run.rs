@@ -1,7 +1,7 @@
 //! One run from a seed, and what is to be said of it.
 
 use crate::choice::{Choices, Edits};
-use crate::config::{Config, Profile};
+use crate::config::{Bounds, Config, Profile};
 use crate::oracle::Violation;
 use crate::trace::Trace;
 use crate::world::World;
@@ -14,8 +14,12 @@ pub struct Case {
     pub seed: u64,
     /// The family of trouble.
     pub profile: Profile,
+    /// The seed that draws the configuration; `None`: `seed`. A shrunk case keeps the swarm of the run it came from.
+    pub config_seed: Option<u64>,
     /// Guest operations; `None`: the seed decides.
     pub ops: Option<u64>,
+    /// What else is smaller than the seed draws it.
+    pub bounds: Bounds,
     /// What is taken out.
     pub edits: Edits,
 }
@@ -26,7 +30,9 @@ impl Case {
         Self {
             seed,
             profile,
+            config_seed: None,
             ops: None,
+            bounds: Bounds::default(),
             edits: Edits::default(),
         }
     }
@@ -57,7 +63,14 @@ pub enum Detail {
 /// Runs a case to its end.
 pub fn run(case: &Case, detail: Detail) -> Ended {
     let mut choices = Choices::seeded(case.seed, case.edits.clone());
-    let config = Config::draw(&mut choices, case.profile, case.ops);
+    let mut config = match case.config_seed {
+        Some(seed) => {
+            let mut drawn = Choices::seeded(seed, case.edits.clone());
+            Config::draw(&mut drawn, case.profile, case.ops)
+        }
+        None => Config::draw(&mut choices, case.profile, case.ops),
+    };
+    config.bound(&case.bounds);
     let trace = Trace {
         detailed: detail != Detail::Counts,
         story: (detail == Detail::Story).then(|| vec![format!("{config:#?}")]),

@@ -1,7 +1,10 @@
-//! Makes a failing run small: takes out whole kinds of fault, then single faults, wishes and operations, and keeps what
-//! still violates the same property.
+//! Makes a failing run small, and keeps what still violates the same property.
+//!
+//! First by drawing anew: the same swarm with fewer operations, grains, wishes, commands in flight, hosts and kinds of fault,
+//! each size with some dozens of seeds. Small runs are cheap, and a mistake that needs three operations shows in one of them.
+//! Then by taking out: kinds of fault, single faults, wishes and operations of that one run.
 
-use crate::choice::{Die, Edits};
+use crate::choice::{Die, Edits, mix};
 use crate::run::{Case, Detail, Ended, run};
 
 /// A smaller case that violates the same property, and how it ended.
@@ -35,27 +38,35 @@ fn is_fault(die: Die) -> bool {
     )
 }
 
+/// Draws that a smaller size gets before it is given up.
+const DRAWS: u32 = 40;
+
+/// Engine events that a minimisation may take in all: some minutes.
+const EVENTS_MAX: u64 = 60_000_000;
+
 struct Search {
     property: &'static str,
     best: Case,
     ended: Ended,
     runs: u32,
     limit: u32,
+    events: u64,
+    draws: u64,
 }
 
 impl Search {
+    fn is_over(&self) -> bool {
+        self.runs >= self.limit || self.events >= EVENTS_MAX
+    }
+
     // Keeps the case if it still fails alike.
-    fn try_case(&mut self, edits: Edits, ops: Option<u64>) -> bool {
-        if self.runs >= self.limit {
+    fn try_case(&mut self, case: Case) -> bool {
+        if self.is_over() {
             return false;
         }
         self.runs += 1;
-        let case = Case {
-            edits,
-            ops,
-            ..self.best.clone()
-        };
         let ended = run(&case, Detail::Entities);
+        self.events += ended.trace.events;
         let same = ended
             .violation
             .as_ref()
@@ -65,6 +76,97 @@ impl Search {
             self.ended = ended;
         }
         same
+    }
+
+    fn try_edits(&mut self, edits: Edits) -> bool {
+        let case = Case {
+            edits,
+            ..self.best.clone()
+        };
+        self.try_case(case)
+    }
+
+    // Keeps a smaller case if some draw of it fails alike. A run that loses operations is another run: what it takes is not
+    // the same luck, but the same swarm and a few throws more. Only while no single entity is taken out.
+    fn redraw(&mut self, change: impl Fn(&mut Case)) -> bool {
+        let mut case = self.best.clone();
+        case.config_seed.get_or_insert(case.seed);
+        change(&mut case);
+        if case == self.best {
+            return false;
+        }
+        // The old luck first.
+        if self.try_case(case.clone()) {
+            return true;
+        }
+        for _ in 0..DRAWS {
+            self.draws += 1;
+            case.seed = mix(self.best.seed, self.draws);
+            if self.try_case(case.clone()) {
+                return true;
+            }
+            if self.is_over() {
+                return false;
+            }
+        }
+        false
+    }
+
+    fn asked(&self, die: Die) -> u64 {
+        let asked = &self.ended.trace.asked;
+        asked.iter().filter(|(d, _)| *d == die).count() as u64
+    }
+
+    // One size after the other, until none gives way any more.
+    fn make_small(&mut self) {
+        loop {
+            let before = self.best.clone();
+            self.halve(
+                |s| s.asked(Die::Op),
+                |case, n| {
+                    case.ops = Some(n);
+                },
+            );
+            self.halve(
+                |s| s.best.bounds.grains.unwrap_or(256),
+                |case, n| case.bounds.grains = Some(n),
+            );
+            self.halve(
+                |s| s.best.bounds.wishes.unwrap_or(64),
+                |case, n| case.bounds.wishes = Some(n),
+            );
+            self.halve(
+                |s| s.best.bounds.commands.unwrap_or(96).into(),
+                |case, n| case.bounds.commands = Some(n as u32),
+            );
+            self.halve(
+                |s| s.best.bounds.hosts.unwrap_or(3).into(),
+                |case, n| case.bounds.hosts = Some(n as u32),
+            );
+            for die in Die::ALL.iter().copied().filter(|d| is_fault(*d)) {
+                if self.ended.trace.faults.contains_key(&die) {
+                    self.redraw(|case| {
+                        case.edits.dice.insert(die);
+                    });
+                }
+            }
+            if self.is_over() || self.best == before {
+                return;
+            }
+        }
+    }
+
+    // As far down as it goes: to nothing, else a half, a quarter less, one less.
+    fn halve(&mut self, size: impl Fn(&Self) -> u64, set: impl Fn(&mut Case, u64)) {
+        loop {
+            let now = size(self);
+            let steps = [now / 8, now / 2, now - now / 4, now.saturating_sub(1)];
+            let smaller = |n: &u64| *n < now;
+            let Some(_) = (steps.into_iter().filter(smaller)).find(|n| self.redraw(|c| set(c, *n)))
+            else {
+                return;
+            };
+        }
     }
 
     fn drop_dice(&mut self) {
@@ -77,15 +179,14 @@ impl Search {
             }
             let mut edits = self.best.edits.clone();
             edits.dice.insert(die);
-            let ops = self.best.ops;
-            self.try_case(edits, ops);
+            self.try_edits(edits);
         }
     }
 
     // Takes out runs of entities, half as long each round.
     fn drop_entities(&mut self, pick: impl Fn(&Ended) -> Vec<(Die, u64)>) {
         let mut size = pick(&self.ended).len().div_ceil(2);
-        while size > 0 && self.runs < self.limit {
+        while size > 0 && !self.is_over() {
             let mut at = 0;
             loop {
                 let left = pick(&self.ended);
@@ -97,11 +198,10 @@ impl Search {
                 let chosen = &left[end.saturating_sub(size)..end];
                 let mut edits = self.best.edits.clone();
                 edits.entities.extend(chosen.iter().copied());
-                let ops = self.best.ops;
-                if !self.try_case(edits, ops) {
+                if !self.try_edits(edits) {
                     at += size;
                 }
-                if self.runs >= self.limit {
+                if self.is_over() {
                     break;
                 }
             }
@@ -123,24 +223,11 @@ pub fn shrink(case: &Case, limit: u32) -> Option<Shrunk> {
         ended,
         runs: 1,
         limit,
+        events: 0,
+        draws: 0,
     };
-    // Nothing that comes after the violation matters: fewer operations first.
-    let last = search
-        .ended
-        .trace
-        .asked
-        .iter()
-        .filter(|(d, _)| *d == Die::Op)
-        .map(|(_, n)| *n + 1)
-        .max();
-    if let Some(last) = last {
-        for ops in [last, last.div_ceil(2), last.div_ceil(4), last.div_ceil(8)] {
-            let edits = search.best.edits.clone();
-            // The number of operations is part of the draw of other things: kept only if it still fails.
-            if ops < search.best.ops.unwrap_or(u64::MAX) {
-                search.try_case(edits, Some(ops));
-            }
-        }
+    if case.edits.entities.is_empty() {
+        search.make_small();
     }
     search.drop_dice();
     for _ in 0..2 {
@@ -171,13 +258,7 @@ pub fn shrink(case: &Case, limit: u32) -> Option<Shrunk> {
         search.drop_dice();
     }
     let ended = run(&search.best, Detail::Story);
-    let operations = search
-        .ended
-        .trace
-        .asked
-        .iter()
-        .filter(|(d, _)| *d == Die::Op)
-        .count();
+    let operations = search.asked(Die::Op) as usize;
     let faults = search.ended.trace.struck.len();
     Some(Shrunk {
         case: search.best,

@@ -5,7 +5,10 @@
 
 use crate::config::Profile;
 use crate::run::{Case, Detail, run};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Names behind `macro!("…")` in the engine's sources, sorted. Errors: the sources cannot be read.
 pub fn names(what: &str) -> Result<Vec<String>, String> {
@@ -33,24 +36,47 @@ fn collect(folder: &Path, start: &str, found: &mut Vec<String>) -> Result<(), St
     Ok(())
 }
 
+/// A seed that shows a bug.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// Seeds until it was noticed, this one included.
+    pub after: u64,
+    /// The property that noticed it.
+    pub property: &'static str,
+    /// The seed.
+    pub seed: u64,
+    /// Its profile.
+    pub profile: Profile,
+}
+
 /// How a bug fared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Fared {
-    /// Seeds until it was noticed, one per stream; `None`: not within the budget.
-    pub seeds: Vec<Option<u64>>,
-    /// The properties that noticed it, the most frequent first.
-    pub properties: Vec<String>,
-    /// A seed and profile that show it.
-    pub example: Option<(u64, Profile)>,
+    /// What each stream of seeds came to; `None`: not noticed within the budget.
+    pub streams: Vec<Option<Shown>>,
+    /// Seeds that fail without the bug, too: finds of their own. They count for nothing.
+    pub open: Vec<(u64, Profile)>,
 }
 
 impl Fared {
     /// The seeds to detection below which `percent` of the streams noticed it; `None` when fewer did.
     pub fn percentile(&self, percent: usize) -> Option<u64> {
-        let mut sorted: Vec<u64> = self.seeds.iter().map(|s| s.unwrap_or(u64::MAX)).collect();
+        let after = |s: &Option<Shown>| s.map_or(u64::MAX, |s| s.after);
+        let mut sorted: Vec<u64> = self.streams.iter().map(after).collect();
         sorted.sort_unstable();
         let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
         sorted.get(at).copied().filter(|s| *s != u64::MAX)
+    }
+
+    /// The properties that noticed it, the most frequent first.
+    pub fn properties(&self) -> Vec<(&'static str, u64)> {
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for shown in self.streams.iter().flatten() {
+            *counts.entry(shown.property).or_default() += 1;
+        }
+        let mut properties: Vec<_> = counts.into_iter().collect();
+        properties.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        properties
     }
 }
 
@@ -63,49 +89,90 @@ pub const HUNT: [Profile; 5] = [
     Profile::All,
 ];
 
-/// Hunts one bug in `streams` independent streams of at most `budget` seeds each. `switch` turns the bug on and off.
-pub fn hunt(streams: u64, budget: u64, base: u64, profiles: &[Profile], jobs: usize) -> Fared {
-    let next = std::sync::atomic::AtomicU64::new(0);
-    let results = std::sync::Mutex::new(Vec::new());
+/// How a bug is switched on and off.
+pub type Switch<'a> = &'a dyn Fn(bool);
+
+/// Hunts one bug in `streams` independent streams of at most `budget` seeds each. A seed that fails without the bug as well
+/// is set aside, and its stream goes on.
+pub fn hunt(
+    streams: u64,
+    budget: u64,
+    base: u64,
+    profiles: &[Profile],
+    jobs: usize,
+    switch: Switch<'_>,
+) -> Fared {
+    let mut fared = Fared::default();
+    // Streams that have not ended, and the seed at which each goes on.
+    let mut going: Vec<(u64, u64)> = (0..streams).map(|stream| (stream, 0)).collect();
+    let mut ends: BTreeMap<u64, Option<Shown>> = BTreeMap::new();
+    while !going.is_empty() {
+        switch(true);
+        let found = side_by_side(jobs, &going, |(stream, from)| {
+            let shown = (from..budget).find_map(|n| {
+                let seed = base + stream * 1_000_000 + n;
+                let profile = profiles[(n % profiles.len() as u64) as usize];
+                let property = run(&Case::new(seed, profile), Detail::Counts)
+                    .violation?
+                    .property;
+                let after = n + 1;
+                Some(Shown {
+                    after,
+                    property,
+                    seed,
+                    profile,
+                })
+            });
+            (stream, shown)
+        });
+        switch(false);
+        let again = side_by_side(jobs, &found, |(stream, shown)| {
+            let fails = shown.is_some_and(|s| {
+                let case = Case::new(s.seed, s.profile);
+                run(&case, Detail::Counts).violation.is_some()
+            });
+            (stream, shown, fails)
+        });
+        going.clear();
+        for (stream, shown, fails) in again {
+            match shown {
+                Some(shown) if fails => {
+                    fared.open.push((shown.seed, shown.profile));
+                    going.push((stream, shown.after));
+                }
+                _ => {
+                    ends.insert(stream, shown);
+                }
+            }
+        }
+    }
+    fared.streams = ends.into_values().collect();
+    fared
+}
+
+// What `work` makes of each item, in order, on `jobs` threads.
+fn side_by_side<T: Copy + Sync, R: Send>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
-                    let stream = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    if stream >= streams {
-                        return;
-                    }
-                    let found = (0..budget).find_map(|n| {
-                        let seed = base + stream * 1_000_000 + n;
-                        let profile = profiles[(n % profiles.len() as u64) as usize];
-                        let ended = run(&Case::new(seed, profile), Detail::Counts);
-                        Some((n + 1, ended.violation?.property, seed, profile))
-                    });
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(at) else { return };
+                    let result = work(*item);
                     if let Ok(mut results) = results.lock() {
-                        results.push((stream, found));
+                        results.push((at, result));
                     }
                 }
             });
         }
     });
     let mut results = results.into_inner().unwrap_or_default();
-    results.sort_by_key(|(stream, _)| *stream);
-    let mut counts: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
-    for (_, found) in &results {
-        if let Some((_, property, ..)) = found {
-            *counts.entry(property).or_default() += 1;
-        }
-    }
-    let mut properties: Vec<_> = counts.into_iter().collect();
-    properties.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-    Fared {
-        seeds: results.iter().map(|(_, f)| f.map(|(n, ..)| n)).collect(),
-        properties: properties
-            .into_iter()
-            .map(|(p, n)| format!("{p} {n}"))
-            .collect(),
-        example: results
-            .iter()
-            .find_map(|(_, f)| f.map(|(_, _, seed, profile)| (seed, profile))),
-    }
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
