@@ -137,7 +137,7 @@ impl<B: Clone, D> StoreMachine<B, D> {
             for (ticket, slot) in self.slots.iter_mut().filter(is_waiting) {
                 slot.pending.handle_auth_error(error);
                 if self.tokens.is_refused() {
-                    refused.push((*ticket, slot.pending.expire(false, &self.settings)));
+                    refused.push((*ticket, slot.pending.expire(false)));
                 }
             }
             for (ticket, failure) in refused {
@@ -174,7 +174,7 @@ impl<B: Clone, D> StoreMachine<B, D> {
             };
             if slot.pending.deadline <= now {
                 let in_flight = matches!(slot.wait, Wait::Answer { .. });
-                let failure = slot.pending.expire(in_flight, &self.settings);
+                let failure = slot.pending.expire(in_flight);
                 self.abandon(ticket);
                 self.finish(ticket, Err(failure));
             } else if let Wait::Answer { .. } = slot.wait {

@@ -50,6 +50,8 @@ pub(crate) struct Pending<B> {
     pub(crate) ask: Ask<B>,
     kind: Kind,
     pub(crate) deadline: Instant,
+    /// How long a store that does not answer is asked.
+    patience: Duration,
     step: Step,
     backoff: Backoff,
     sent: u32,
@@ -98,6 +100,7 @@ impl<B> Pending<B> {
             ask,
             kind,
             deadline: now + patience,
+            patience,
             step: Step::Ask,
             backoff: Backoff::initial(),
             sent: 0,
@@ -406,35 +409,46 @@ impl<B> Pending<B> {
         if self.absence() == Absence::Damage {
             return self.doubt(now, settings, dice);
         }
-        // Another replica may be whole; if none is, the deadline says so.
+        // Another replica may be whole. All the asks take as long as patience with a silent store would.
         self.is_fresh = true;
-        self.pause(settings, dice, None)
+        if self.damages >= settings.damage_asks {
+            return self.fail(StoreError::Damaged);
+        }
+        let wait = self
+            .backoff
+            .next(dice, settings.backoff_base, settings.backoff_cap)
+            .min(self.patience / settings.damage_asks.max(1));
+        self.deadline = self.deadline.max(now + wait + self.patience);
+        Next::Pause(wait)
     }
 
     /// Data that a table names is absent or damaged, says one more answer.
     fn doubt<D>(&mut self, now: Instant, settings: &Settings, dice: &mut Dice) -> Next<D> {
         self.is_fresh = true;
         self.doubts += 1;
-        let since = match self.doubted_since {
-            Some(since) => since,
-            None => {
-                // Being sure takes longer than giving up.
-                self.deadline = self.deadline + settings.damage_span;
-                self.doubted_since = Some(now);
-                now
-            }
-        };
+        let since = *self.doubted_since.get_or_insert(now);
         let spanned = now.since(since);
-        if self.doubts >= settings.damage_asks && spanned >= settings.damage_span {
+        let is_sure = self.doubts >= settings.damage_asks && spanned >= settings.damage_span;
+        if is_sure {
             self.step = Step::CheckContainer;
             return Next::Pause(Duration::ZERO);
         }
-        // A rotten or lagging replica is one of several: the first asks come soon, the last one when the span is over.
+        // A rotten or lagging replica is one of several: the first asks come soon, the others spread over the span.
         let left = settings.damage_span.saturating_sub(spanned);
+        let more = settings.damage_asks.saturating_sub(self.doubts).max(1);
         let wait = self
             .backoff
             .next(dice, settings.backoff_base, settings.backoff_cap);
-        Next::Pause(if left.is_zero() { wait } else { wait.min(left) })
+        let wait = if left.is_zero() {
+            wait
+        } else {
+            wait.min(left / more)
+        };
+        if self.doubts <= settings.damage_asks || !left.is_zero() {
+            // Being sure takes longer than giving up: patience is for a store that does not answer, and this one did.
+            self.deadline = self.deadline.max(now + wait + self.patience);
+        }
+        Next::Pause(wait)
     }
 
     /// Whether the container answers.
@@ -531,16 +545,14 @@ impl<B> Pending<B> {
     }
 
     /// What the end of patience means. `in_flight`: an exchange of it is under way.
-    pub(crate) fn expire(&self, in_flight: bool, settings: &Settings) -> Failure {
+    pub(crate) fn expire(&self, in_flight: bool) -> Failure {
         let is_denied = matches!(
             self.cause,
             Cause::Status(401 | 403) | Cause::Auth(AuthError::Refused)
         );
         let is_write_under_way = in_flight && self.step == Step::Ask;
         self.failure(if self.is_read() {
-            if self.absence() != Absence::Damage && self.damages >= settings.damage_asks {
-                StoreError::Damaged
-            } else if is_denied {
+            if is_denied {
                 StoreError::Denied
             } else {
                 StoreError::Unavailable

@@ -22,7 +22,9 @@ pub struct Settings {
     pub other_deadline: Duration,
     /// Between the two asks of the absence rule. 2 s.
     pub absence_gap: Duration,
-    /// Asks that must find an object absent or damaged before it counts as damage. 3; at least 1.
+    /// Asks that must find an object absent or damaged before it counts as damage. 20; at least 1. Swift's proxy takes one
+    /// of the replicas at random for each: that all asks meet the one of three that is damaged has a chance of 3⁻²⁰, less
+    /// than one in 10⁹, and where two of three are, of (2/3)²⁰, one in 3,000.
     pub damage_asks: u32,
     /// Time that these asks must span. 30 s.
     pub damage_span: Duration,
@@ -43,7 +45,7 @@ impl Default for Settings {
             put_deadline: Duration::from_secs(60),
             other_deadline: Duration::from_secs(30),
             absence_gap: Duration::from_secs(2),
-            damage_asks: 3,
+            damage_asks: 20,
             damage_span: Duration::from_secs(30),
             renew_ahead: Duration::from_secs(60),
             auth_gap: Duration::from_secs(1),

@@ -228,12 +228,7 @@ fn rot(swift: &Swift, node: u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rot_is_never_served() {
-    // The proxy picks a replica at random: three asks meet the one rotten one once in 27 reads, ten of them never.
-    let settings = Settings {
-        damage_asks: 10,
-        ..quick()
-    };
-    let b = Bench::with(settings).await;
+    let b = Bench::new().await;
     assert_eq!(b.run(put_data(&b.container, 1, 40)).await, "Put");
     rot(&b.swift, 1);
     for _ in 0..12 {

@@ -74,7 +74,7 @@ pub struct Swift {
     pub put_deadline: Option<Seconds>,
     /// The same for other requests but GETs (30s).
     pub other_deadline: Option<Seconds>,
-    /// Asks that must find an object absent or damaged before it counts as damage (3).
+    /// Asks that must find an object absent or damaged before it counts as damage (20).
     pub damage_asks: Option<u32>,
     /// Time that these asks must span (30s).
     pub damage_span: Option<Seconds>,
@@ -100,7 +100,7 @@ impl Swift {
         time(&mut settings.other_deadline, self.other_deadline);
         time(&mut settings.damage_span, self.damage_span);
         if let Some(asks) = self.damage_asks {
-            settings.damage_asks = asks.max(1);
+            settings.damage_asks = asks;
         }
         if let Some(size) = self.pool_size {
             to.pool_size = usize::try_from(size).unwrap_or(usize::MAX);

@@ -192,7 +192,7 @@ fn sizes(config: &Config) -> Option<Wrong> {
         let file = config.limits().file_bytes.0;
         let journal = keys
             .journal
-            .map_or(u64::from(config.limits().files) * file, |j| j.0);
+            .map_or_else(|| u64::from(config.limits().files) * file, |j| j.0);
         outside(
             "limits.journal",
             Some(journal),
