@@ -50,6 +50,15 @@ pub enum Identity {
     },
 }
 
+impl Identity {
+    /// Where it is asked.
+    pub fn auth_url(&self) -> &str {
+        match self {
+            Self::TempAuth { auth_url, .. } | Self::Keystone { auth_url, .. } => auth_url,
+        }
+    }
+}
+
 /// What proves to Keystone who we are.
 #[derive(Clone, Debug)]
 pub enum KeystoneMethod {

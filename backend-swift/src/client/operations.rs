@@ -261,6 +261,16 @@ impl Client {
         }
     }
 
+    /// Where Swift is, for people: the storage URL, or the identity service's before the first token.
+    pub fn place(&self) -> String {
+        let state = self.inner.lock();
+        let session = state.sessions.values().next_back();
+        session.map_or_else(
+            || self.inner.config.credentials.identity.auth_url().to_owned(),
+            |session| session.storage_url.clone(),
+        )
+    }
+
     /// Why the last authentication failed, if one did: the words behind [`StoreError::Denied`].
     pub fn last_auth_failure(&self) -> Option<AuthFailure> {
         let last = self.inner.last_auth_failure.lock();

@@ -151,6 +151,15 @@ impl Request {
         }
     }
 
+    /// Whether it cannot be carried out while the store is away. A daemon waits for it; a command says so at once.
+    const fn needs_store(&self) -> bool {
+        match self {
+            Self::Volume(verb) => verb.needs_store(),
+            Self::Snapshot(verb) => verb.needs_store(),
+            Self::Status | Self::Up(_) => false,
+        }
+    }
+
     /// Opens the file that the verb names, with the rights of who asks.
     fn open_file(&self) -> Result<Option<File>> {
         match self {
@@ -252,8 +261,14 @@ async fn ask(common: &Common, request: &Request) -> Result<Value> {
         file,
         listener,
     };
+    let work = async {
+        if request.needs_store() {
+            host.reach_store().await?;
+        }
+        request.clone().run(asked).await
+    };
     let document = tokio::select! {
-        document = request.clone().run(asked) => document?,
+        document = work => document?,
         _ = tokio::signal::ctrl_c() => {
             return Err(Report::new(Exit::Interrupted, "INTERRUPTED", "interrupted"));
         }

@@ -44,6 +44,11 @@ impl Verb {
         }
     }
 
+    /// See [`super::Request::needs_store`].
+    pub(super) const fn needs_store(&self) -> bool {
+        matches!(self, Self::Create(_))
+    }
+
     pub(super) fn show(&self, document: &Value) -> String {
         match self {
             Self::Create(_) => {

@@ -18,12 +18,16 @@ pub(super) async fn run(host: &Host) -> Result<Value> {
         }
         volumes.push(row);
     }
-    let store = match host.store().containers().await {
+    let found = async {
+        host.reach_store().await?;
+        let found = host.store().containers().await;
+        found.map_err(|error| crate::host::store_report("its containers", error))
+    };
+    let store = match found.await {
         Ok(found) => {
             json!({"place": host.store().place(), "reachable": true, "volumes": found.len()})
         }
-        Err(error) => {
-            let why = crate::host::store_report("its containers", error);
+        Err(why) => {
             json!({"place": host.store().place(), "reachable": false, "error": why.json()})
         }
     };
@@ -50,6 +54,9 @@ pub(super) fn show(document: &Value) -> String {
             "NOT reachable"
         };
         answer.line("store", format!("{place}, {word}"));
+        if let Some(cause) = store.pointer("/error/cause").and_then(Value::as_str) {
+            answer.line("  cause", cause);
+        }
     }
     let free = document.get("free_bytes").and_then(Value::as_u64);
     answer.line(

@@ -22,6 +22,9 @@ use tokio::task::JoinSet;
 /// The line that says "ready" waits at most so long for volumes.
 const READY: Duration = Duration::from_secs(20);
 
+/// Snapshots that could not be served for lack of the store are tried again so much later.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Size of the volume that `up` makes when no image is named.
 const DEMO_BYTES: u64 = 1 << 30;
 
@@ -295,7 +298,14 @@ async fn open_volume(host: Arc<Host>, known: Known) {
             return Ok(());
         }
         offered?;
-        host.offer_snapshots(&container).await
+        while let Err(report) = host.offer_snapshots(&container).await {
+            if report.exit != Exit::Unreachable {
+                return Err(report);
+            }
+            tracing::warn!(volume = %container, "its snapshots are not served yet: {report}");
+            tokio::time::sleep(AGAIN).await;
+        }
+        Ok(())
     };
     if let Err(report) = offered.await {
         tracing::error!(volume = %container, "not served: {report}");

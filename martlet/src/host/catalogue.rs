@@ -5,6 +5,13 @@ use crate::report::{Exit, Report, Result};
 use engine::command::Inspection;
 use engine::ids::{Container, Generation, Holder};
 use engine::{Verdict, Wish};
+use std::time::Duration;
+
+/// A sign of life of the store is good for so long.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// The lack of one is: a list of many volumes asks once.
+const STALE: Duration = Duration::from_secs(1);
 
 /// Where a volume is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +43,7 @@ impl Host {
     ///
     /// The store does not answer. Volumes of this state directory alone: [`Host::here`].
     pub async fn everywhere(&self) -> Result<Vec<Known>> {
+        self.reach_store().await?;
         let mut known = self.here();
         let store = self.store().place();
         let found = self.store().containers().await;
@@ -50,6 +58,25 @@ impl Host {
         }
         known.sort_by(|a, b| a.container.cmp(&b.container));
         Ok(known)
+    }
+
+    /// Asks for a sign of life of a store that gave none for a while, so that who needs it hears of an outage in seconds
+    /// and not when every patience is over.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be reached (exit 5), or denies us (exit 7).
+    pub async fn reach_store(&self) -> Result<()> {
+        let mut last = self.reached.lock().await;
+        if let Some((at, said)) = &*last {
+            let good_for = if said.is_ok() { FRESH } else { STALE };
+            if self.clock().now().since(*at) < good_for {
+                return said.clone();
+            }
+        }
+        let said = self.store().check().await;
+        *last = Some((self.clock().now(), said.clone()));
+        said
     }
 
     /// The volumes of this state directory.
@@ -142,6 +169,7 @@ impl Host {
     ///
     /// The store does not answer, or the volume is damaged or too new.
     pub async fn inspect(&self, container: &Container) -> Result<Inspection> {
+        self.reach_store().await?;
         let reader = self.reader(container);
         match self.ask(&reader, Wish::Inspect).await? {
             Verdict::Inspected(inspection) => Ok(inspection),

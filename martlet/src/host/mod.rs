@@ -30,6 +30,7 @@ use bytes::Bytes;
 use engine::command::Refusal;
 use engine::ids::{Container, VolumeId};
 use engine::table::types::VolumeKind;
+use engine::time::Instant;
 use engine::{Command, Life, Limits, Reply, Verdict, Wish};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -65,6 +66,8 @@ pub struct Host {
     front: OnceLock<Arc<dyn Front>>,
     /// Snapshots are served, too.
     snapshots: AtomicBool,
+    /// When the store was last asked for a sign of life, and what came.
+    reached: tokio::sync::Mutex<Option<(Instant, Result<()>)>>,
 }
 
 /// A volume that runs in this process.
@@ -113,6 +116,7 @@ impl Host {
             volumes: Mutex::default(),
             front: OnceLock::new(),
             snapshots: AtomicBool::new(false),
+            reached: tokio::sync::Mutex::default(),
         })
     }
 

@@ -75,6 +75,19 @@ impl Store {
         matches!(self, Self::Dir(_))
     }
 
+    /// Whether the store can be used now.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be reached (exit 5), or denies us (exit 7).
+    pub async fn check(&self) -> Result<()> {
+        match self {
+            // A request says the same as soon.
+            Self::Dir(_) => Ok(()),
+            Self::Swift(swift) => swift.check().await,
+        }
+    }
+
     /// Every volume's container in the store.
     ///
     /// # Errors

@@ -9,6 +9,14 @@ use bytes::Bytes;
 use engine::Outcome;
 use engine::effect::{Body, GetRequest, Receipt, StoreError, StoreRequest};
 use engine::ids::Container;
+use std::time::Duration;
+
+/// A command waits so long for Swift's first sign of life.
+const CHECK_MAX: Duration = Duration::from_secs(5);
+
+/// So often it is asked for one, so far apart.
+const CHECK_TRIES: u32 = 3;
+const CHECK_GAP: Duration = Duration::from_millis(300);
 
 /// Swift as a store. A handle: clones share connections and token.
 #[derive(Clone)]
@@ -72,6 +80,41 @@ impl SwiftStore {
     /// Carries out a request.
     pub async fn execute(&self, request: StoreRequest<Bytes>) -> Outcome<Bytes> {
         self.client.execute(request).await
+    }
+
+    /// Whether Swift can be used now: a token, and one look at the account.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be reached or is not well (exit 5), or denies us (exit 7); endpoint and cause are named.
+    pub async fn check(&self) -> Result<()> {
+        let away = |cause: String| {
+            Report::new(Exit::Unreachable, "STORE-AWAY", "Swift cannot be used now")
+                .cause(cause)
+                .help("check that it is up and reachable from here, then try again")
+        };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match tokio::time::timeout(CHECK_MAX, self.client.check()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(health)) if health.is_denied() => {
+                    return Err(
+                        Report::new(Exit::Denied, "DENIED", "Swift denies this user")
+                            .cause(health)
+                            .help("check the credentials and their role on the account"),
+                    );
+                }
+                // One lost connection is no outage.
+                Ok(Err(_)) if tries < CHECK_TRIES => tokio::time::sleep(CHECK_GAP).await,
+                Ok(Err(health)) => return Err(away(health.to_string())),
+                Err(_) => {
+                    let place = self.client.place();
+                    let cause = format!("no answer from {place} within {CHECK_MAX:?}");
+                    return Err(away(cause));
+                }
+            }
+        }
     }
 
     /// Every volume's container with the prefix; the listing may lag.

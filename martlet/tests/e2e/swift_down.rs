@@ -135,18 +135,49 @@ fn a_cold_read_is_busy_then_the_session_ends_then_it_recovers() {
     assert_eq!(daemon.stop(), 0);
 }
 
+/// A command that ends within seconds with a word about where Swift was looked for, and why not.
+#[track_caller]
+fn check_away(host: &Host, arguments: &[&str], parts: &[&str]) {
+    let began = Instant::now();
+    let refused = host.run(arguments);
+    let took = began.elapsed();
+    assert_eq!(refused.code, 5, "{arguments:?}: {}", refused.stderr);
+    for part in ["E5-STORE-AWAY", "try again"].iter().chain(parts) {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    assert!(took < Duration::from_secs(8), "{arguments:?} took {took:?}");
+}
+
 #[test]
 fn without_swift_at_the_start_a_command_says_so() {
     let folder = Folder::new("down-start");
     let outage = Outage::new();
-    outage.down();
-    let host = outage
-        .host(&folder)
-        .with("swift.other_deadline=2s")
-        .with("swift.put_deadline=2s");
-    let refused = host.run(&["volume", "create", "vm", "--size", "8MiB"]);
-    assert_eq!(refused.code, 5, "{}", refused.stderr);
-    assert!(refused.stderr.contains("E5-"), "{}", refused.stderr);
-    outage.up();
+    let host = outage.host(&folder);
     host.json(&["volume", "create", "vm", "--size", "8MiB"]);
+    outage.down();
+    let url = format!("{}/auth/v1.0", outage.relay.url());
+    let create = ["volume", "create", "vm2", "--size", "8MiB"];
+    check_away(&host, &create, &[&url, "cannot be reached"]);
+    check_away(&host, &["snapshot", "create", "vm@a"], &[&url]);
+    check_away(&host, &["volume", "list", "--all"], &[&url]);
+    check_away(&host, &["volume", "detach", "vm"], &[&url]);
+    // Nobody listens there: a port that was free a moment ago.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let lost = outage.host(&folder).through(&nobody);
+    check_away(&lost, &create, &[&nobody, "refused"]);
+    // Somebody listens and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = format!("http://{}", silent.local_addr().unwrap());
+    let mute_host = outage.host(&folder).through(&mute);
+    check_away(&mute_host, &create, &[&mute, "no answer"]);
+    // What is here needs no Swift.
+    let began = Instant::now();
+    let shown = host.json(&["status"]);
+    assert!(began.elapsed() < Duration::from_secs(8));
+    assert_eq!(shown["store"]["reachable"], false, "{shown}");
+    assert_eq!(shown["volumes"][0]["volume"], "vm", "{shown}");
+    outage.up();
+    host.json(&create);
 }

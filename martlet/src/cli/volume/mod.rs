@@ -68,6 +68,21 @@ impl Verb {
         }
     }
 
+    /// See [`super::Request::needs_store`].
+    pub(super) const fn needs_store(&self) -> bool {
+        match self {
+            Self::Create(_)
+            | Self::Import(_)
+            | Self::Clone(_)
+            | Self::Attach(_)
+            | Self::Detach(_) => true,
+            // These ask for it only where they must.
+            Self::Export(_) | Self::List(_) | Self::Show(_) | Self::Set(_) | Self::Evict(_) => {
+                false
+            }
+        }
+    }
+
     pub(super) fn open_file(&self) -> Result<Option<File>> {
         match self {
             Self::Import(import) => open_image(&import.file).map(Some),
