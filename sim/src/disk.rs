@@ -7,18 +7,18 @@
 use crate::choice::{Choices, Die};
 use crate::payload::{Blocks, Stamp, Summing, push_stamps};
 use engine::effect::{
-    CachedFrame, DiskError, DiskRequest, FileFound, LocalFile, LocalRead, Meta, Outcome, Scanned,
-    ScannedRecord,
+    CachedFrame, DiskError, DiskRequest, FileFound, LocalFile, LocalRead, Meta, Outcome,
 };
 use engine::ids::{FileId, Hash};
 use engine::journal::index::FileIndex;
-use engine::journal::note::Note;
-use engine::journal::record::{PAGE_BYTES, RecordBody, RecordHead};
-use engine::layers::split;
+use engine::journal::note::{self, Note};
+use engine::journal::record::{JournalKey, PAGE_BYTES, RecordHead};
 use engine::payload::Parts;
 use engine::units::{ByteCount, Geometry};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+mod bytes;
 
 /// A page of a file.
 #[derive(Clone, PartialEq, Debug)]
@@ -139,6 +139,7 @@ pub struct Disk {
     unit: u32,
     geometry: Geometry,
     summing: Summing,
+    key: JournalKey,
     files: BTreeMap<FileId, File>,
     cache: File,
     cache_slots: u32,
@@ -156,8 +157,15 @@ const PAGE: u64 = PAGE_BYTES as u64;
 
 impl Disk {
     /// An empty folder for a volume of that shape.
-    pub fn new(geometry: Geometry, cache_slots: u32, summing: Summing, entity: u64) -> Self {
+    pub fn new(
+        geometry: Geometry,
+        cache_slots: u32,
+        summing: Summing,
+        key: JournalKey,
+        entity: u64,
+    ) -> Self {
         Self {
+            key,
             unit: geometry.block_bytes,
             geometry,
             summing,
@@ -323,6 +331,11 @@ impl Disk {
                 Outcome::Note(self.note())
             }
             DiskRequest::WriteNote(note) => {
+                assert_eq!(
+                    note::parse(&note::emit(&note)).as_ref(),
+                    Ok(&*note),
+                    "a note that does not come back from its bytes"
+                );
                 let slot = 1 - self.newest_note;
                 if let Some(e) = refusal {
                     self.leave_note(slot, note, seed_of(fate));
@@ -355,7 +368,9 @@ impl Disk {
                     return Outcome::Disk(e);
                 }
                 match self.files.get(&file) {
-                    Some(f) => Outcome::Scanned(self.scan(file, f)),
+                    Some(f) => {
+                        Outcome::Scanned(bytes::scan(file, f, self.unit, self.summing, &self.key))
+                    }
                     None => Outcome::Disk(DiskError::Absent),
                 }
             }
@@ -366,8 +381,9 @@ impl Disk {
                 if let Some(e) = refusal {
                     return Outcome::Disk(e);
                 }
-                let page = f.cached.len() as u32 - 1;
-                f.write(page, vec![Page::Index(index, 0)]);
+                if let Some((page, pages)) = bytes::index_pages(&index, &self.key, f.cached.len()) {
+                    f.write(page, pages);
+                }
                 Outcome::Done
             }
             DiskRequest::RemoveFile(file) => {
@@ -482,67 +498,6 @@ impl Disk {
         (0..(self.cache.cached.len() / pages) as u32)
             .filter_map(valid)
             .collect()
-    }
-
-    // Typed pages: what the codec would find in bytes. The index counts when it is whole.
-    fn scan(&self, id: FileId, file: &File) -> Scanned {
-        let last = (file.cached.len() as u32).wrapping_sub(1);
-        let is_ours = |page: u32| match file.page(page) {
-            Some(Page::Head(head)) if head.file == id && head.page == page => Some(head.clone()),
-            _ => None,
-        };
-        let heads: Vec<Arc<RecordHead>> =
-            (0..file.cached.len() as u32).filter_map(is_ours).collect();
-        let lap = heads.iter().map(|h| h.lap).max();
-        if let Some(Page::Index(index, _)) = file.page(last)
-            && index.file == id
-            && lap.is_none_or(|lap| lap <= index.lap)
-        {
-            return Scanned {
-                lap: Some(index.lap),
-                index_durable: Some(index.durable),
-                records: index
-                    .records
-                    .iter()
-                    .map(|head| ScannedRecord {
-                        head: head.clone(),
-                        bad_pieces: Vec::new(),
-                    })
-                    .collect(),
-            };
-        }
-        let records = heads
-            .iter()
-            .filter(|h| Some(h.lap) == lap)
-            .map(|head| ScannedRecord {
-                head: (**head).clone(),
-                bad_pieces: self.bad_pieces(file, head),
-            })
-            .collect();
-        Scanned {
-            lap,
-            index_durable: None,
-            records,
-        }
-    }
-
-    fn bad_pieces(&self, file: &File, head: &RecordHead) -> Vec<u32> {
-        let RecordBody::Write { extent, sums } = &head.body else {
-            return Vec::new();
-        };
-        let mut bad = Vec::new();
-        let mut at = (u64::from(head.page) + 1) * PAGE;
-        let mut stamps = Vec::new();
-        for (number, piece) in split::pieces(&self.geometry, *extent).enumerate() {
-            let len = piece.count.0 * u64::from(self.unit);
-            stamps.clear();
-            let readable = file.read(at, len, self.unit, &mut stamps);
-            if !readable || Some(&self.summing.piece(self.unit, &stamps)) != sums.get(number) {
-                bad.push(number as u32);
-            }
-            at += len;
-        }
-        bad
     }
 
     /// What the end of the process leaves, its operations in flight included. Says how many pages were not synced.

@@ -501,7 +501,10 @@ impl World {
             self.fail(Violation::new("F2", text));
             return;
         };
-        let history = History::new(&published.content, published.cut, &published.attributes);
+        let mut history = History::new(&published.content, published.cut, &published.attributes);
+        if let Some(left) = &self.seats[seat].history {
+            history.count_on_from(left.highest_number());
+        }
         self.seats[seat].history = Some(history);
     }
 

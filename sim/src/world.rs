@@ -15,6 +15,7 @@ use crate::trace::Trace;
 use crate::wire::Wire;
 use engine::effect::{Outcome, StoreRequest};
 use engine::ids::{Container, StateDirId, VolumeId};
+use engine::journal::record::JournalKey;
 use engine::limits::Life;
 use engine::object::names::RootName;
 use engine::time::{Instant, WallTime};
@@ -297,6 +298,7 @@ impl World {
                 geometry,
                 self.config.limits.cache_slots,
                 self.summing,
+                JournalKey::new(self.volumes[volume].container.id, [number as u8; 16]),
                 number as u64 + 1,
             ),
             state_dir,

@@ -74,6 +74,8 @@ pub struct History {
     answered_durable: u64,
     /// What is in the store for sure: a committed cut.
     stored: u64,
+    /// The first record may skip numbers up to here: a folder that held a history which others left behind counts on from it.
+    skippable: u64,
 }
 
 /// What a read may assume at its start: the floors of its blocks.
@@ -104,6 +106,27 @@ impl History {
             answered: base,
             answered_durable: base,
             stored: base,
+            skippable: base,
+        }
+    }
+
+    /// The highest number that this folder's journal may have given.
+    pub fn highest_number(&self) -> u64 {
+        self.last().max(self.skippable)
+    }
+
+    /// The folder's journal has numbers up to `last` of a history that others left behind: none of them is used again.
+    pub fn count_on_from(&mut self, last: u64) {
+        self.skippable = self.skippable.max(last);
+    }
+
+    // Nothing of this history has the numbers up to `to`.
+    fn skip(&mut self, to: u64) {
+        if self.entries.is_empty() && to > self.base && to <= self.skippable {
+            self.base = to;
+            self.set_stored(to);
+            self.answered = self.answered.max(to);
+            self.answered_durable = self.answered_durable.max(to);
         }
     }
 
@@ -120,8 +143,12 @@ impl History {
     }
 
     /// The highest seq whose record, and every record before it, is durable on the local disk.
-    pub const fn durable(&self) -> u64 {
-        self.durable
+    pub fn durable(&self) -> u64 {
+        if self.entries.is_empty() {
+            self.durable.max(self.skippable)
+        } else {
+            self.durable
+        }
     }
 
     /// The highest seq that a guest was told is done.
@@ -131,6 +158,7 @@ impl History {
 
     /// A record was sent to the journal (for the first time, again, or as a void). Says whether it is new.
     pub fn accept(&mut self, seq: u64, what: What) -> Result<bool, Violation> {
+        self.skip(seq.saturating_sub(1));
         if let Some(entry) = self.entries.get_mut(&seq) {
             if entry.what == what {
                 return Ok(false);
@@ -444,7 +472,7 @@ impl History {
 
     /// An answer says that all up to `claimed` is durable.
     pub fn check_claim(&self, claimed: u64) -> Checked {
-        if claimed > self.durable {
+        if claimed > self.durable() {
             let text = format!(
                 "an answer claims seq {claimed} durable; all is durable only up to seq {}",
                 self.durable
@@ -456,6 +484,7 @@ impl History {
 
     /// A restart says that the history ends at `end`; `power` when the machine lost power.
     pub fn recover(&mut self, end: u64, power: bool) -> Checked {
+        self.skip(end);
         let promised = if power {
             self.answered_durable
         } else {
@@ -683,6 +712,25 @@ mod tests {
             h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)]),
             "B1",
         );
+    }
+
+    #[test]
+    fn numbers_of_a_history_left_behind_are_skipped_once_and_no_others() {
+        let mut h = history();
+        h.count_on_from(7);
+        h.check_claim(7).expect("nothing has these numbers");
+        violates(h.check_claim(8), "B3");
+        let mut other = h.clone();
+        other.recover(7, true).expect("it ended there");
+        violates(h.clone().recover(8, false), "B5");
+        write(&mut h, 8, 0);
+        answer(&mut h, 8);
+        violates(h.check_claim(8), "B3");
+        h.set_durable(8);
+        h.check_flush(8, 8).expect("all before it was never there");
+        write(&mut h, 10, 0);
+        h.set_written(10);
+        violates(h.check_answer(&[10], false, 8), "P2");
     }
 
     #[test]
