@@ -831,10 +831,14 @@ impl<P: Payload> Volume<P> {
             self.note(After::Joined, |note| note.joined.push(join.attach));
             return;
         }
-        if matches!(self.own.phase, Phase::Serving) {
-            // Guests were served from a journal that turns out to be of a lost history.
-            self.own.attempt = None;
-            return self.fenced();
+        if matches!(self.own.phase, Phase::Serving | Phase::Detaching) {
+            // Guests were served from a journal that turns out to be of a lost history, and so was what waits to be published.
+            let attempt = self.own.attempt.take();
+            self.fenced();
+            if let Some(wish) = attempt.and_then(|attempt| attempt.wish) {
+                self.told(wish, Verdict::Refused(Refusal::Fenced));
+            }
+            return;
         }
         if !self.journal.is_idle() {
             // What still ends in the old files must not be taken for records of the next history.

@@ -161,6 +161,43 @@ fn writes_after_a_journal_was_set_aside_survive_a_restart() {
 }
 
 #[test]
+fn a_detach_that_finds_its_history_left_behind_is_answered() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.write(8, 8, 2);
+    host.flush();
+    host.kill();
+    host.open();
+    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    other.wish(TAKE);
+    other.write(16, 1, 50);
+    let verdict = other.wish(Wish::Detach);
+    assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
+    let asked = [
+        host.send_wish(snapshot("late", 7)),
+        host.send_wish(Wish::Detach),
+        host.send_wish(Wish::Checkpoint),
+    ];
+    host.pass(Duration::from_secs(60));
+    for wish in asked {
+        let verdict = host.told.get(&wish);
+        assert!(
+            matches!(verdict, Some(Verdict::Refused(_))),
+            "{wish:?}: {verdict:?}"
+        );
+    }
+    // What was served here is another history than the newest: it comes back only by a new attach.
+    let verdict = host.wish(Wish::Attach {
+        take_over: false,
+        accept_loss: false,
+    });
+    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    assert_eq!(host.read(8, 1), [0]);
+    assert_eq!(host.read(16, 1), [50]);
+}
+
+#[test]
 fn an_append_that_ends_late_does_not_reach_the_next_history() {
     let mut host = Harness::born(512, 100);
     host.send_wish(Wish::Sessions(1));
