@@ -5,20 +5,21 @@
 //! Invariant  nothing goes before the deleted root is confirmed and looked behind: who finds less than all of it finds
 //!            that root, or no volume at all.
 //! Crash      anywhere: the newest root says `deleted`, or `volume` is gone; the next erasing goes on from there.
+//! Listings   lag: they find data, leaves and roots. Names that follow from the generation go whether a listing shows them or not.
 //! Not here   the empty container: listings lag, so it is removed by a later sweep, not on the word of one listing.
 
 use super::{After, Pending, Volume};
 use crate::attach::{Look, LookVerdict};
 use crate::command::{Refusal, Verdict};
 use crate::effect::{Body, Effect, Gate, GateReason, Outcome, StoreRequest};
-use crate::ids::{Version, WishId};
+use crate::ids::{Generation, Version, WishId};
 use crate::journal::note::Intent;
 use crate::object::names::{ObjectName, RootName};
 use crate::payload::Payload;
 use crate::table::types::{Root, RootKind};
 use crate::time::{Duration, Instant};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -63,6 +64,8 @@ pub(crate) struct Erase {
     after: Option<String>,
     listed: bool,
     listing: bool,
+    /// What the listing of this prefix showed, where names are known without one.
+    shown: BTreeSet<ObjectName>,
     line: VecDeque<ObjectName>,
     /// Deletes under way: one that fails goes to the end of the line.
     under_way: BTreeMap<u64, ObjectName>,
@@ -71,6 +74,34 @@ pub(crate) struct Erase {
     last: VecDeque<ObjectName>,
     retry_at: Option<Instant>,
     root_sent: bool,
+}
+
+/// Whether a name follows from the generation alone.
+const fn is_known(name: ObjectName) -> bool {
+    matches!(
+        name,
+        ObjectName::Volume | ObjectName::Claim(_) | ObjectName::Opened(_) | ObjectName::Door(_)
+    )
+}
+
+impl Erase {
+    // The listing of a prefix ends: adds what must be there and was not shown.
+    fn add_known(&mut self) {
+        let shown = core::mem::take(&mut self.shown);
+        let name: fn(Generation) -> ObjectName = match PREFIXES.get(self.prefix).copied() {
+            Some("claims/") => ObjectName::Claim,
+            Some("opened/") => ObjectName::Opened,
+            Some("doors/") => ObjectName::Door,
+            Some("volume") if !shown.contains(&ObjectName::Volume) => {
+                return self.line.push_back(ObjectName::Volume);
+            }
+            _ => return,
+        };
+        let older = 1..self.root.name.attach.generation.0;
+        let missing = older.map(|g| name(Generation(g)));
+        self.line
+            .extend(missing.filter(|name| !shown.contains(name)));
+    }
 }
 
 impl<P: Payload> Volume<P> {
@@ -117,6 +148,7 @@ impl<P: Payload> Volume<P> {
             after: None,
             listed: false,
             listing: false,
+            shown: BTreeSet::new(),
             line: VecDeque::new(),
             under_way: BTreeMap::new(),
             deletes: 0,
@@ -179,7 +211,13 @@ impl<P: Payload> Volume<P> {
                 for name in names.iter().filter_map(|(name, _)| ObjectName::parse(name)) {
                     if !erase.last.contains(&name) {
                         erase.line.push_back(name);
+                        if is_known(name) {
+                            erase.shown.insert(name);
+                        }
                     }
+                }
+                if erase.listed {
+                    erase.add_known();
                 }
             }
             (Op::Delete { number }, outcome) => {

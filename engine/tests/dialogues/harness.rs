@@ -89,6 +89,8 @@ pub(crate) struct Store {
     pub(crate) objects: BTreeMap<(Container, String), Vec<u8>>,
     /// What every request is answered, if anything is wrong.
     pub(crate) away: Option<StoreError>,
+    /// Names that no listing shows yet.
+    pub(crate) unlisted: BTreeSet<String>,
 }
 
 /// A journal file: as written, and as the last sync left it.
@@ -230,16 +232,21 @@ impl Harness {
             frame_grains: 2,
         };
         let mut host = Self::host_with(Rc::default(), 1, geometry, limits);
+        host.begin_birth();
+        let verdict = host.wish(Wish::FinishBirth { base: None });
+        assert!(matches!(verdict, Verdict::Born(_)), "{verdict:?}");
+        host
+    }
+
+    /// The birth of the volume begins: nothing is loaded, and no version is there.
+    pub(crate) fn begin_birth(&mut self) {
         let spec = BirthSpec {
-            geometry,
+            geometry: self.geometry,
             kind: VolumeKind::Disk,
             parent: None,
             attributes: Vec::new(),
         };
-        assert!(matches!(host.wish(Wish::Birth(spec)), Verdict::Begun));
-        let verdict = host.wish(Wish::FinishBirth { base: None });
-        assert!(matches!(verdict, Verdict::Born(_)), "{verdict:?}");
-        host
+        assert!(matches!(self.wish(Wish::Birth(spec)), Verdict::Begun));
     }
 
     // --- time and effects ---
@@ -522,6 +529,7 @@ impl Harness {
                     .filter(|((at, name), _)| {
                         *at == container
                             && name.starts_with(&prefix)
+                            && !store.unlisted.contains(name)
                             && after.as_ref().is_none_or(|after| name > after)
                     })
                     .take(limit as usize)

@@ -127,6 +127,31 @@ fn a_wish_for_a_version_behind_a_detach_is_answered() {
     assert!(host.told.contains_key(&late));
 }
 
+#[test]
+fn what_no_listing_shows_yet_is_erased_too() {
+    let geometry = Harness::born(512, 100).geometry;
+    let mut host = Harness::host(Rc::default(), 1, geometry);
+    host.begin_birth();
+    // The listing lags behind all that was put so far.
+    let names = (host.store.borrow().objects.keys())
+        .map(|(_, name)| name.clone())
+        .collect();
+    host.store.borrow_mut().unlisted = names;
+    host.kill();
+    let opened = host.send_wish(Wish::Open);
+    host.pass(Duration::from_secs(60));
+    let verdict = host.told.get(&opened);
+    assert!(matches!(verdict, Some(Verdict::Erased)), "{verdict:?}");
+    let left = host
+        .store
+        .borrow()
+        .objects
+        .keys()
+        .cloned()
+        .collect::<Vec<_>>();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 // --- a history that another host left behind ---
 
 #[test]
