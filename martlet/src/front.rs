@@ -1,13 +1,15 @@
 //! The iSCSI transport as this program's front: a target per volume, its backend the volume's driver.
 
-use crate::driver::{Deliver, Driver};
+mod unit;
+
+use crate::clock::Clock;
+use crate::driver::Deliver;
 use crate::host::{Front, Offer};
+use crate::rate::Rates;
 use crate::report::{Exit, Report, Result};
-use bytes::Bytes;
-use engine::effect::Gate;
-use engine::ids::{Container, Tag};
+use engine::effect::{Gate, GateReason};
+use engine::ids::Container;
 use engine::table::types::VolumeKind;
-use engine::{Command, Wish};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,8 +18,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use transport_iscsi::net::{Backend, Limits, ReplySink, Server};
+use transport_iscsi::net::{Backend, Limits, Server};
 use transport_iscsi::target::{AddError, Credentials, Target, TargetSpec, UnitSpec};
+use unit::Unit;
 
 /// Sessions of a target that is taken away end within this; then it is taken away all the same.
 const WITHDRAW: Duration = Duration::from_secs(20);
@@ -30,6 +33,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct IscsiFront {
     server: Arc<Server>,
     address: SocketAddr,
+    clock: Clock,
     listener: Mutex<Option<TcpListener>>,
     running: Mutex<Option<JoinHandle<()>>>,
     end: watch::Sender<bool>,
@@ -41,28 +45,9 @@ pub struct IscsiFront {
 struct Offered {
     container: Container,
     target: Arc<Target>,
-    gate: JoinHandle<()>,
-}
-
-/// A unit's other side.
-struct Unit(Driver);
-
-impl Backend for Unit {
-    fn submit(&self, tag: Tag, command: Command<Bytes>, replies: &mut ReplySink<'_>) {
-        self.0
-            .submit(tag, command, &mut |tag, reply| replies.push(tag, reply));
-    }
-
-    fn abort(&self, tag: Tag, replies: &mut ReplySink<'_>) {
-        self.0
-            .abort(tag, &mut |tag, reply| replies.push(tag, reply));
-    }
-
-    fn sessions(&self, count: usize) {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        // The verdict says nothing; a stopped volume was reported when it stopped.
-        let _ = self.0.begin(Wish::Sessions(count));
-    }
+    unit: Arc<Unit>,
+    /// Has the target's gate follow the volume's; `None`: it stays shut.
+    gate: Option<JoinHandle<()>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -96,6 +81,7 @@ impl IscsiFront {
         Ok(Arc::new(Self {
             server: Server::new(Limits::default()),
             address,
+            clock: Clock::start(),
             listener: Mutex::new(Some(listener)),
             running: Mutex::default(),
             end: watch::Sender::new(false),
@@ -164,13 +150,19 @@ impl IscsiFront {
                 removable: offer.kind == VolumeKind::Removable,
                 instance: offer.instance,
             }],
-            gate: *offer.driver.gate().borrow(),
+            gate: if offer.is_open {
+                *offer.driver.gate().borrow()
+            } else {
+                Gate::Closed(GateReason::NotServing)
+            },
         }
     }
 
     fn remove(&self, name: &str) -> Option<Arc<Target>> {
         let offered = lock(&self.offered).remove(name)?;
-        offered.gate.abort();
+        if let Some(gate) = &offered.gate {
+            gate.abort();
+        }
         self.server.remove(name)
     }
 
@@ -206,8 +198,15 @@ impl Front for IscsiFront {
         let spec = Self::spec(&offer);
         let name = spec.name.clone();
         self.remove(&name);
-        let gate = offer.driver.gate();
-        let backend: Arc<dyn Backend> = Arc::new(Unit(offer.driver));
+        let gate = offer.is_open.then(|| offer.driver.gate());
+        let unit = Arc::new(Unit::new(
+            offer.driver,
+            offer.geometry.block_bytes,
+            self.clock,
+            self.route(),
+            offer.rates,
+        ));
+        let backend: Arc<dyn Backend> = Arc::clone(&unit) as Arc<dyn Backend>;
         let target = self.server.add(spec, vec![backend]).map_err(|error| {
             let what = format!("volume {} cannot be offered as {name}", container.name);
             let report = match error {
@@ -216,14 +215,21 @@ impl Front for IscsiFront {
             };
             report.cause(error)
         })?;
-        let following = tokio::spawn(follow(gate, Arc::downgrade(&target)));
+        let gate = gate.map(|gate| tokio::spawn(follow(gate, Arc::downgrade(&target))));
         let offered = Offered {
             container,
             target,
-            gate: following,
+            unit,
+            gate,
         };
         lock(&self.offered).insert(name, offered);
         Ok(())
+    }
+
+    fn set_rates(&self, container: &Container, rates: Rates) {
+        let offered = lock(&self.offered);
+        let of = offered.values().filter(|o| o.container == *container);
+        of.for_each(|o| o.unit.set_rates(rates));
     }
 
     fn withdraw<'a>(

@@ -17,5 +17,6 @@ pub mod front;
 pub mod host;
 pub mod image;
 pub mod quantity;
+pub mod rate;
 pub mod report;
 pub mod store;

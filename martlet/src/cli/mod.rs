@@ -4,6 +4,7 @@
 
 mod answer;
 mod logs;
+mod man;
 mod progress;
 pub mod snapshot;
 mod status;
@@ -92,6 +93,8 @@ pub enum Verb {
         /// For which shell
         shell: clap_complete::Shell,
     },
+    /// Print the manual page: martlet man | man -l -
+    Man,
 }
 
 /// What goes to the daemon when there is one.
@@ -202,6 +205,10 @@ fn run(cli: Cli) -> Result<()> {
             clap_complete::generate(shell, &mut command, "martlet", &mut std::io::stdout());
             return Ok(());
         }
+        Verb::Man => {
+            let page = man::page();
+            return page.and_then(|page| answered(&page)).map_err(unwritten);
+        }
         Verb::Serve(serve) => {
             let runtime = runtime()?;
             return runtime.block_on(up::serve(&common, serve));
@@ -238,13 +245,19 @@ fn print(common: &Common, request: &Request, document: &Value) -> Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    match writeln!(std::io::stdout(), "{text}") {
-        // Whoever read it has had enough.
+    answered(format!("{text}\n").as_bytes()).map_err(unwritten)
+}
+
+/// Writes to stdout; whoever reads it may have had enough.
+fn answered(bytes: &[u8]) -> std::io::Result<()> {
+    match std::io::stdout().write_all(bytes) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| {
-            Report::new(Exit::Unexpected, "STDOUT", "the answer cannot be written").cause(error)
-        }),
+        result => result,
     }
+}
+
+fn unwritten(error: std::io::Error) -> Report {
+    Report::new(Exit::Unexpected, "STDOUT", "the answer cannot be written").cause(error)
 }
 
 /// Has a request carried out by the daemon, or here if there is none.

@@ -289,15 +289,15 @@ async fn open_volume(host: Arc<Host>, known: Known) {
             };
         }
         host.start(&container)?;
-        // The shape is known from the local note, long before the store answers: a login is told "later" then, and not
-        // "no such target", which initiators take for good.
-        let (offered, opened) = tokio::join!(host.offer(&container), host.open(&container));
+        // The shape is known from the local note, long before the store answers; the settings when it serves.
+        let (announced, opened) = tokio::join!(host.announce(&container), host.open(&container));
         if let Opened::Gone = opened? {
             tracing::warn!(volume = %container, "it is deleted");
             host.withdraw(&container).await;
             return Ok(());
         }
-        offered?;
+        announced?;
+        host.offer(&container).await?;
         while let Err(report) = host.offer_snapshots(&container).await {
             if report.exit != Exit::Unreachable {
                 return Err(report);

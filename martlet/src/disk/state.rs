@@ -96,8 +96,6 @@ struct Row {
     unborn: bool,
     #[serde(default, rename = "type")]
     kind: Kind,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    initiators: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy, Default)]
@@ -138,8 +136,6 @@ pub struct Listed {
     pub unborn: bool,
     /// What kind of unit it is.
     pub kind: VolumeKind,
-    /// Initiators that may log in; empty: any.
-    pub initiators: Vec<String>,
 }
 
 /// A CHAP identity as kept in `secrets/`.
@@ -287,7 +283,6 @@ impl StateDir {
                     container: container.clone(),
                     unborn: false,
                     kind: VolumeKind::Disk,
-                    initiators: Vec::new(),
                 });
             }
             if let Some(listed) = list.iter_mut().find(|l| l.container == *container) {
@@ -313,7 +308,6 @@ impl StateDir {
             volume: l.container.to_string(),
             unborn: l.unborn,
             kind: l.kind.into(),
-            initiators: l.initiators.clone(),
         });
         let catalogue = Catalogue {
             format: FORMAT,
@@ -458,7 +452,6 @@ fn catalogue(path: &Path) -> Result<Vec<Listed>, StateError> {
                 .ok_or_else(|| invalid(path, format!("{} is no volume", row.volume)))?,
             unborn: row.unborn,
             kind: row.kind.into(),
-            initiators: row.initiators.clone(),
         })
     };
     found.volumes.iter().map(listed).collect()
@@ -497,10 +490,7 @@ mod tests {
         let id = first.id();
         first.update(&container("b"), |l| l.unborn = true).unwrap();
         first.update(&container("a"), |_| {}).unwrap();
-        let set = |l: &mut Listed| {
-            l.kind = VolumeKind::Removable;
-            l.initiators = vec!["iqn.2001-04.com.example:one".into()];
-        };
+        let set = |l: &mut Listed| l.kind = VolumeKind::Removable;
         first.update(&container("c"), set).unwrap();
         first.remove(&container("a")).unwrap();
         let before = first.volumes();

@@ -265,6 +265,16 @@ impl Driver {
         Ok(self.0.core.lock().map_err(|_| Stopped)?.engine.status())
     }
 
+    /// The volume's attributes as of now.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] when the engine has stopped.
+    pub fn attributes(&self) -> Result<BTreeMap<String, Vec<u8>>, Stopped> {
+        let core = self.0.core.lock().map_err(|_| Stopped)?;
+        Ok(core.engine.attributes().clone())
+    }
+
     /// How many loads of an unborn volume may enter now.
     pub fn loads(&self) -> u32 {
         self.0

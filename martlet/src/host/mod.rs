@@ -12,7 +12,7 @@ mod verdict;
 
 pub use catalogue::{Held, Known, Place};
 pub use export::{ExportFormat, export};
-pub use front::{Front, Offer};
+pub use front::{CHAP_MUTUAL_USER, CHAP_USER, Front, INITIATORS, Offer, READ_RATE, WRITE_RATE};
 pub(crate) use import::image_report;
 pub use import::{Load, bear};
 pub use lineage::clone;

@@ -4,7 +4,7 @@ use crate::support::{Folder, Host, Store, text, tool};
 use std::process::{Command, Stdio};
 
 #[track_caller]
-fn check(host: &Host, arguments: &[&str], code: i32, parts: &[&str]) {
+pub(crate) fn check(host: &Host, arguments: &[&str], code: i32, parts: &[&str]) {
     let answered = host.run(arguments);
     assert_eq!(answered.code, code, "{arguments:?}: {}", answered.stderr);
     assert!(answered.stdout.is_empty(), "an error is no answer");

@@ -8,6 +8,7 @@ mod costs;
 mod damage;
 mod kill;
 mod main_job;
+mod settings;
 mod snapshot;
 mod support;
 mod swift_bulk;

@@ -5,7 +5,9 @@
 use super::volume_only;
 use crate::cli::Asked;
 use crate::disk::state::Secret;
-use crate::quantity::parse_duration;
+use crate::host::{CHAP_MUTUAL_USER, CHAP_USER, INITIATORS, READ_RATE, WRITE_RATE};
+use crate::quantity::{parse_duration, parse_size, show_size};
+use crate::rate::{RATE_MAX, RATE_MIN};
 use crate::report::{Exit, Report, Result};
 use clap::Args;
 use engine::{Command, Reply};
@@ -19,8 +21,10 @@ use std::path::PathBuf;
 pub struct Set {
     /// The volume
     pub name: String,
-    /// chap-user=NAME, chap-mutual-user=NAME, initiators=IQN,IQN…, checkpoint-interval=5m, flush=local|store; an empty value removes
-    #[arg(required = true, value_name = "KEY=VALUE")]
+    /// chap-user=NAME, chap-mutual-user=NAME, initiators=IQN,IQN…, checkpoint-interval=5m, flush=local|store, mode=available,
+    /// read-rate=50MiB, write-rate=20MiB (bytes per second); an empty value removes
+    // The name is its own: the global `--set` has `settings`.
+    #[arg(id = "attributes", required = true, value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
     /// The secret of the chap-user (first line) and the chap-mutual-user (second line); - for stdin
     #[arg(long, value_name = "FILE")]
@@ -47,16 +51,15 @@ const SECRET_MIN: usize = 12;
 const SECRET_MAX: usize = 255;
 
 impl Set {
+    /// Whether a key is set to something.
+    fn wants(&self, key: &str) -> bool {
+        let mut pairs = self.settings.iter().filter_map(|s| s.split_once('='));
+        pairs.any(|(k, v)| k == key && !v.is_empty())
+    }
+
     /// Reads the secrets, as who asks.
     pub(super) fn prepare(mut self) -> Result<Self> {
-        let wants = |key: &str| {
-            let is = |s: &&String| {
-                s.split_once('=')
-                    .is_some_and(|(k, v)| k == key && !v.is_empty())
-            };
-            self.settings.iter().any(|s| is(&s))
-        };
-        let wanted = usize::from(wants("chap-user")) + usize::from(wants("chap-mutual-user"));
+        let wanted = usize::from(self.wants(CHAP_USER)) + usize::from(self.wants(CHAP_MUTUAL_USER));
         if wanted == 0 {
             return Ok(self);
         }
@@ -103,37 +106,22 @@ impl Set {
         let old = host.secret(container)?;
         let mut user = old.as_ref().map(|s| (s.user.clone(), s.secret.clone()));
         let mut mutual = old.and_then(|s| s.mutual);
-        let mut secrets = self.secrets.iter();
         let mut attributes: Vec<(&str, String)> = Vec::new();
         for setting in &self.settings {
             let (key, value) = setting.split_once('=').ok_or_else(|| usage(setting))?;
-            match key {
-                "chap-user" | "chap-mutual-user" => {
-                    let pair = if value.is_empty() {
-                        None
-                    } else {
-                        let secret = secrets.next().ok_or_else(|| usage(setting))?;
-                        Some((value.to_owned(), secret.clone()))
-                    };
-                    if key == "chap-user" {
-                        user = pair;
-                    } else {
-                        mutual = pair;
-                    }
-                }
-                "initiators" => check_initiators(value)?,
-                "flush" if matches!(value, "" | "local" | "store") => {}
-                "checkpoint-interval" if value.is_empty() => {}
-                "checkpoint-interval" => {
-                    // In whole seconds, as the engine reads it.
-                    let interval =
-                        parse_duration(value).map_err(|why| usage(setting).cause(why))?;
-                    attributes.push((key, interval.as_secs().max(1).to_string()));
-                    continue;
-                }
-                _ => return Err(usage(setting)),
-            }
-            attributes.push((key, value.to_owned()));
+            attributes.push((key, attribute(setting, key, value)?));
+            // The secrets come in this order, whatever the order of the settings.
+            let (identity, line) = match key {
+                CHAP_USER => (&mut user, 0),
+                CHAP_MUTUAL_USER => (&mut mutual, usize::from(self.wants(CHAP_USER))),
+                _ => continue,
+            };
+            *identity = if value.is_empty() {
+                None
+            } else {
+                let secret = self.secrets.get(line).ok_or_else(|| usage(setting))?;
+                Some((value.to_owned(), secret.clone()))
+            };
         }
         if mutual.is_some() && user.is_none() {
             return Err(Report::new(
@@ -148,10 +136,12 @@ impl Set {
             mutual,
         });
         host.set_secret(container, secret.as_ref())?;
+        let login = |key: &&str| matches!(*key, CHAP_USER | CHAP_MUTUAL_USER | INITIATORS);
+        let changes_logins = attributes.iter().any(|(key, _)| login(key));
         for (key, value) in attributes {
             let command = Command::PutAttribute {
                 key: key.to_owned(),
-                value: (!value.is_empty()).then(|| value.as_bytes().to_vec()),
+                value: (!value.is_empty()).then(|| value.into_bytes()),
             };
             match host.command(&driver, command).await {
                 Reply::Done { .. } => {}
@@ -164,13 +154,15 @@ impl Set {
                     .cause(format!("{reply:?}")));
                 }
             }
-            if key == "initiators" {
-                host.set_initiators(container, &value)?;
-            }
         }
-        // Anew, so that the next login finds what was set.
-        host.withdraw(container).await;
-        host.offer(container).await?;
+        if changes_logins {
+            // Anew, so that the next login finds what was set.
+            host.withdraw(container).await;
+            host.offer(container).await?;
+            host.offer_snapshots(container).await?;
+        } else {
+            host.apply_rates(container)?;
+        }
         Ok(json!({
             "volume": &*container.name,
             "set": self.settings,
@@ -179,13 +171,75 @@ impl Set {
     }
 }
 
+/// A setting as the volume's attribute keeps it; empty: removed.
+fn attribute(setting: &str, key: &str, value: &str) -> Result<String> {
+    if value.is_empty() && KEYS.contains(&key) {
+        return Ok(String::new());
+    }
+    match key {
+        CHAP_USER | CHAP_MUTUAL_USER => check_user(value)?,
+        INITIATORS => check_initiators(value)?,
+        "flush" if matches!(value, "local" | "store") => {}
+        "mode" if value == "available" => return Ok(String::new()),
+        "mode" if value == "strict" => {
+            return Err(
+                Report::new(Exit::Refused, "NOT-YET", "mode strict is not there yet")
+                    .cause("this version serves on while Swift is not reachable, and knows no bound for it")
+                    .help("only mode=available can be set"),
+            );
+        }
+        "checkpoint-interval" => {
+            // In whole seconds, as the engine reads it.
+            let interval = parse_duration(value).map_err(|why| usage(setting).cause(why))?;
+            return Ok(interval.as_secs().max(1).to_string());
+        }
+        READ_RATE | WRITE_RATE => {
+            let rate = parse_size(value.strip_suffix("/s").unwrap_or(value));
+            let rate = rate.map_err(|why| usage(setting).cause(why))?;
+            if !(RATE_MIN..=RATE_MAX).contains(&rate) {
+                let range = format!(
+                    "{} to {} per second are allowed",
+                    show_size(RATE_MIN),
+                    show_size(RATE_MAX)
+                );
+                return Err(usage(setting).cause(range));
+            }
+            return Ok(rate.to_string());
+        }
+        _ => return Err(usage(setting)),
+    }
+    Ok(value.to_owned())
+}
+
+const KEYS: [&str; 8] = [
+    CHAP_USER,
+    CHAP_MUTUAL_USER,
+    INITIATORS,
+    "checkpoint-interval",
+    "flush",
+    "mode",
+    READ_RATE,
+    WRITE_RATE,
+];
+
+/// A CHAP name goes into one text value of a login.
+fn check_user(name: &str) -> Result<()> {
+    if name.len() <= 223 && name.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(
+        Report::new(Exit::Usage, "CHAP", format!("{name:?} is no CHAP name"))
+            .help("at most 223 printable ASCII characters without blanks"),
+    )
+}
+
 fn usage(setting: &str) -> Report {
     Report::new(
         Exit::Usage,
         "SETTING",
         format!("{setting:?} is no setting of a volume"),
     )
-    .help("chap-user=NAME, chap-mutual-user=NAME, initiators=IQN,IQN…, checkpoint-interval=5m, flush=local|store")
+    .help("chap-user=NAME, chap-mutual-user=NAME, initiators=IQN,IQN…, checkpoint-interval=5m, flush=local|store, mode=available, read-rate=50MiB, write-rate=20MiB")
 }
 
 fn check_initiators(value: &str) -> Result<()> {

@@ -4,12 +4,14 @@ use super::{only_here, split, summary};
 use crate::cli::answer::{self, items};
 use crate::cli::{Answer, Asked};
 use crate::clock::rfc3339;
+use crate::host::Place;
 use crate::report::Result;
 use clap::Args;
 use engine::command::Inspection;
 use engine::table::types::{RootKind, VolumeKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// `volume show NAME`.
 #[derive(Args, Debug, Clone, Serialize, Deserialize)]
@@ -43,14 +45,35 @@ impl Show {
                 "cache_slots": {"used": status.cache.0, "of": status.cache.1},
             }));
         }
+        let attributes = host
+            .running_one(&known.container)
+            .and_then(|driver| driver.attributes().ok());
+        if let Some(attributes) = attributes {
+            add(json!({ "settings": settings(&attributes) }));
+        }
         add(json!({"target": host.target_name(&known.container)}));
         // Without the store what is known here is still shown.
         match host.inspect(&known.container).await {
-            Ok(found) => add(stored(&found)),
+            Ok(found) => {
+                // What is attached here may have changed since.
+                if let (Some(root), Place::Store) = (&found.root, known.place) {
+                    add(json!({ "settings": settings(&root.attributes) }));
+                }
+                add(stored(&found));
+            }
             Err(report) => add(json!({"store_error": report.json()})),
         }
         Ok(document)
     }
+}
+
+/// What was set, by key; secrets are no part of it.
+fn settings(attributes: &BTreeMap<String, Vec<u8>>) -> Value {
+    let text = |(key, value): (&String, &Vec<u8>)| {
+        let value = String::from_utf8_lossy(value).into_owned();
+        (key.clone(), Value::String(value))
+    };
+    Value::Object(attributes.iter().map(text).collect())
 }
 
 /// What the store says.
@@ -146,6 +169,14 @@ pub(super) fn show(document: &Value) -> String {
         );
     }
     answer.line("only here", only_here(document));
+    if let Some(set) = document.get("settings").and_then(Value::as_object) {
+        for (key, value) in set {
+            answer.line(
+                "set",
+                format!("{key}={}", value.as_str().unwrap_or_default()),
+            );
+        }
+    }
     for snapshot in items(document, "snapshots") {
         answer.line(
             "snapshot",
