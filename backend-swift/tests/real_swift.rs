@@ -103,7 +103,7 @@ async fn every_verb_does_what_it_says() {
     let Outcome::Names(names) = b.client.execute(list(None, 2)).await else {
         panic!("not listed");
     };
-    let names: Vec<_> = names.iter().map(|(n, _)| n.as_str()).collect();
+    let names: Vec<_> = names.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(
         names,
         [
@@ -119,7 +119,7 @@ async fn every_verb_does_what_it_says() {
         b.run(StoreRequest::DeleteContainer(c.clone())).await,
         "Exists"
     );
-    for name in [names[0], names[1], &rest[0].0] {
+    for name in [names[0], names[1], &rest[0].name] {
         let delete = StoreRequest::Delete {
             container: c.clone(),
             name: ObjectName::parse(name).expect("a name"),

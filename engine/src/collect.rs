@@ -4,13 +4,16 @@
 //!  dying roots ─► live roots ─► ┌ suspect leaves ─► live leaves over the same chunks ─► [look] ─► data objects ┐
 //!  (their leaves (theirs are    └───────────────────── a slice at a time ◄──────────────────────────────────────┘
 //!   are suspect)  not)                                              ─► [look] ─► leaves objects ─► [look] ─► roots
+//!
+//!  with a search:  list roots (strays) ─► as above, and slices of listed data objects, pages of listed leaves objects
 //! ```
 //!
 //! Shape      a leaf that a live root references is live, and so is all that it names; only leaves that no live root
 //!            references are opened, and what they name is searched in the live leaves over the same chunks. So a run
 //!            costs what the dying versions changed, not what the volume holds.
-//! Live       the newest root, every version that it lists or pins, strays, and dying versions whose grace still runs:
-//!            all of them, not the neighbours only, for a rollback brings old leaves back.
+//! Live       the newest root, every version that it lists or pins, strays that a search found, and dying versions whose
+//!            grace still runs: all of them, not the neighbours only, for a rollback brings old leaves back.
+//! Search     a listing only finds candidates: objects that no root to come can name, old enough. They go as suspects go.
 //! Invariant  nothing is deleted before every live root and every live leaf that may name it was read. Data goes before
 //!            the leaves that name it, these before the roots: whatever is found missing on the way was deleted by an
 //!            earlier run, so a restart begins again from the `dying` list and needs no note.
@@ -18,20 +21,23 @@
 //!            reaches only what its parent, a live version or its own attachment wrote): a run may be overtaken by
 //!            publishes.
 //! Not here   the grace itself ([`Graves`] counts it), the look, objects held by reads and merges (the caller delays
-//!            the delete), listing for orphans, other containers: a parent's objects are never touched.
+//!            the delete), other containers: a parent's objects are never touched.
 
 mod face;
 mod fold;
 mod graves;
+mod pins;
+mod search;
 #[cfg(test)]
 mod tests;
 
-pub use face::{Ask, Report, Stopped, Task};
+pub use face::{Ask, Report, Search, Stopped, Task};
 pub use graves::Graves;
+pub(crate) use pins::Unpin;
 
 use crate::attach::ROOT_STRIDE;
 use crate::effect::{Absence, Expect, GetRequest, Meta, Outcome, StoreError, StoreRequest};
-use crate::ids::Container;
+use crate::ids::{AttachId, Container, Generation};
 use crate::object::names::{DataName, ObjectName, RootName};
 use crate::table::types::{Leaf, LeafHome, LeafRef, Root};
 use crate::time::{Duration, Instant};
@@ -40,6 +46,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use search::Listing;
 
 /// Requests under way at once.
 const WINDOW: usize = 8;
@@ -60,26 +67,42 @@ enum Errand {
     Live(RootName),
     /// A dying root whose grace still runs.
     Grace(RootName),
+    Stray(RootName),
     Suspect(LeafIndex, LeafRef),
-    /// A live leaf; `true` when not only versions in their grace reference it.
-    Witness(LeafRef, bool),
+    /// A live leaf, and the strongest that references it.
+    Witness(LeafRef, Reach),
     Delete(ObjectName),
+    /// The next page of names that begin so.
+    List(&'static str),
+}
+
+/// Who references a leaf, weakest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Reach {
+    /// Roots that are not in the history: what they name may be gone.
+    Stray,
+    /// Dying versions in their grace: an earlier process may have been past it.
+    Grace,
+    /// Live versions.
+    Live,
 }
 
 /// Where the run stands. Each begins when all errands of the one before are done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
+    /// Lists the roots, and loads those that are not in the history.
+    Strays,
     /// Loads the ripe roots; their leaves become suspect.
     Dying,
     /// Loads the live roots; their leaves are suspect no longer.
     Live,
-    /// Opens suspect leaves until the slice is full.
+    /// Opens suspect leaves, and lists data objects behind them, until the slice is full.
     Suspects,
     /// Opens the live leaves over the slice's chunks.
     Witnesses,
     /// Deletes what of the slice no live leaf named.
     Data,
-    /// Deletes leaves objects that no live root references.
+    /// Deletes leaves objects that no live root references, first those of ripe versions, then those of a listing.
     Leaves,
     /// Deletes roots.
     Roots,
@@ -106,15 +129,19 @@ pub struct Collect {
     riding: BTreeMap<LeafRef, Arc<Leaf>>,
     /// The suspect that the next slice begins behind.
     suspects_done: Option<(LeafIndex, LeafRef)>,
-    /// Own leaves that live roots reference; `false`: only roots in their grace do.
-    live: BTreeMap<(LeafIndex, LeafRef), bool>,
+    /// Own leaves that live roots reference, and who does.
+    live: BTreeMap<(LeafIndex, LeafRef), Reach>,
     homes: BTreeSet<LeafHome>,
-    /// Data objects of this slice that no live leaf has named yet.
-    slice: BTreeSet<DataName>,
+    /// Data objects of this slice that no live leaf has named yet; `true`: too young to go.
+    slice: BTreeMap<DataName, bool>,
     /// The leaves over the slice's chunks: first and last, ascending, disjoint.
     spans: Vec<(LeafIndex, LeafIndex)>,
     witnesses_done: Option<(LeafIndex, LeafRef)>,
-    orphans: VecDeque<DataName>,
+    listing: Listing,
+    /// Roots that were gone and are listed: a PUT that nobody waited for any more has landed.
+    back: Vec<RootName>,
+    /// A stray cannot be read: what attachments up to this one wrote may be its.
+    blind: Option<Generation>,
     /// Deletes that the last good look still covers.
     covered: u32,
     looking: bool,
@@ -136,10 +163,8 @@ struct Unfolded {
 enum Of {
     /// The ripe version of this index.
     Ripe(u32),
-    /// A dying version in its grace.
-    Grace,
-    /// A live version.
-    Live,
+    /// Another version, whose leaves are no orphans.
+    Other(Reach),
 }
 
 #[derive(Clone, Debug)]
@@ -172,14 +197,8 @@ impl Collect {
                 state: RipeState::There,
             })
             .collect();
-        let orphans = (task.orphans.iter())
-            .filter_map(|name| match name {
-                ObjectName::Data(name) if task.is_past(name.attach, name.version) => Some(*name),
-                _ => None,
-            })
-            .collect();
-        let mut run = Self {
-            step: Step::Dying,
+        Self {
+            step: Step::Strays,
             queue: VecDeque::new(),
             again: Vec::new(),
             open: BTreeMap::new(),
@@ -191,19 +210,18 @@ impl Collect {
             suspects_done: None,
             live: BTreeMap::new(),
             homes: BTreeSet::new(),
-            slice: BTreeSet::new(),
+            slice: BTreeMap::new(),
             spans: Vec::new(),
             witnesses_done: None,
-            orphans,
+            listing: Listing::new(task.search),
+            back: Vec::new(),
+            blind: None,
             covered: 0,
             looking: false,
             report: Report::default(),
             told: false,
             task,
-        };
-        let unknown = run.ripe.iter().filter(|ripe| ripe.ordinal.is_none());
-        run.queue = unknown.map(|ripe| Errand::Dying(ripe.name)).collect();
-        run
+        }
     }
 
     /// What to do next; `None`: wait for an outcome, or for [`Collect::poll_timeout`].
@@ -296,10 +314,23 @@ impl Collect {
                 self.report.damaged.push(ObjectName::Root(name));
             }
             (Errand::Live(name), Outcome::Meta(Meta::Root(root), _)) if root.name == name => {
-                self.unfold(root, Of::Live);
+                self.unfold(root, Of::Other(Reach::Live));
             }
             (Errand::Grace(name), Outcome::Meta(Meta::Root(root), _)) if root.name == name => {
-                self.unfold(root, Of::Grace);
+                self.unfold(root, Of::Other(Reach::Grace));
+            }
+            (Errand::Stray(name), Outcome::Meta(Meta::Root(root), _)) if root.name == name => {
+                self.report.strays.push(name);
+                self.unfold(root, Of::Other(Reach::Stray));
+            }
+            // The row outlived its root.
+            (Errand::Stray(_), Outcome::Store(StoreError::Absent)) => {}
+            (
+                Errand::Stray(name),
+                Outcome::Store(StoreError::Damaged | StoreError::TooNew) | Outcome::Meta(..),
+            ) => {
+                self.report.strays.push(name);
+                self.blinded(ObjectName::Root(name), name.attach);
             }
             // Deleted by an earlier process; its entry goes with the next root.
             (Errand::Grace(_), Outcome::Store(StoreError::Absent)) => {}
@@ -310,8 +341,19 @@ impl Collect {
                 self.spoil(index, &at);
             }
             (Errand::Witness(..), Outcome::Meta(Meta::Leaf(leaf), _)) => self.witness(&leaf),
-            // An earlier process was past its grace already, and had deleted what this leaf named.
-            (Errand::Witness(_, false), Outcome::Store(StoreError::Absent)) => {}
+            // An earlier process was past its grace already, or knew of no stray, and had deleted what this leaf named.
+            (
+                Errand::Witness(_, Reach::Grace | Reach::Stray),
+                Outcome::Store(StoreError::Absent),
+            ) => {}
+            (
+                Errand::Witness(at, Reach::Stray),
+                Outcome::Store(StoreError::Damaged | StoreError::TooNew),
+            ) => {
+                let object = at.home.object();
+                self.blinded(object, at.home.attach());
+            }
+            (Errand::List(_), Outcome::Names(rows)) => self.listed(&rows),
             (Errand::Delete(name), Outcome::Done) => self.deleted(name),
             (errand, Outcome::Store(error)) => self.block(&errand, error),
             (errand, _) => self.block(&errand, StoreError::Damaged),
@@ -364,30 +406,41 @@ impl Collect {
         // Each kind of object goes on the word of a look of its own.
         self.covered = 0;
         self.step = match self.step {
+            Step::Strays => {
+                let unknown = self.ripe.iter().filter(|ripe| ripe.ordinal.is_none());
+                self.queue = unknown.map(|ripe| Errand::Dying(ripe.name)).collect();
+                Step::Dying
+            }
             Step::Dying => {
                 self.queue = self.live_roots();
                 // The newest root is at hand.
-                self.unfold(self.task.root.clone(), Of::Live);
+                self.unfold(self.task.root.clone(), Of::Other(Reach::Live));
                 Step::Live
             }
-            Step::Live => Step::Suspects,
+            Step::Live => {
+                self.listing = Listing::new(self.task.search);
+                Step::Suspects
+            }
             Step::Suspects => {
-                self.fill_with_orphans();
                 self.spans = self.spans_of_slice();
                 self.witnesses_done = None;
                 Step::Witnesses
             }
             Step::Witnesses => {
-                let dead = core::mem::take(&mut self.slice);
-                let delete = |name| Errand::Delete(ObjectName::Data(name));
-                self.queue = dead.into_iter().map(delete).collect();
+                for (name, is_young) in core::mem::take(&mut self.slice) {
+                    match is_young {
+                        true => self.report.young += 1,
+                        false => (self.queue).push_back(Errand::Delete(ObjectName::Data(name))),
+                    }
+                }
                 Step::Data
             }
-            Step::Data if self.peek_suspect().is_some() || !self.orphans.is_empty() => {
+            Step::Data if self.peek_suspect().is_some() || !self.listing.is_over() => {
                 Step::Suspects
             }
             Step::Data => {
                 self.queue = self.dead_leaves();
+                self.listing = Listing::new(self.task.search);
                 Step::Leaves
             }
             Step::Leaves => {
@@ -425,21 +478,23 @@ impl Collect {
     /// Every root whose reach is live, but the newest, which is at hand.
     fn live_roots(&self) -> VecDeque<Errand> {
         let mut live = live_names(&self.task.root);
-        live.extend(self.task.strays.iter().copied());
         live.remove(&self.task.root.name);
+        let ripe: BTreeSet<RootName> = self.ripe.iter().map(|ripe| ripe.name).collect();
         // Their grace still runs: somebody may be reading them.
         let dying = self.task.root.dying.iter().map(|dying| dying.root);
         let in_grace: BTreeSet<RootName> = dying
-            .filter(|name| self.ripe.iter().all(|ripe| ripe.name != *name))
-            .filter(|name| !live.contains(name) && !self.task.gone.contains(name))
+            .filter(|name| !ripe.contains(name) && !live.contains(name))
+            // Nothing is left of these that their own leaves alone would keep, or nobody can read it.
+            .filter(|name| !self.task.gone.contains(name) && !self.task.damaged.contains(name))
+            .filter(|name| !self.task.drained.contains_key(name))
             .collect();
         let live = live.into_iter().map(Errand::Live);
         live.chain(in_grace.into_iter().map(Errand::Grace))
             .collect()
     }
 
-    /// Leaves objects that ripe versions reference, or that were found as orphans, and no live version references.
-    fn dead_leaves(&self) -> VecDeque<Errand> {
+    /// Leaves objects that ripe versions reference and no live version does.
+    fn dead_leaves(&mut self) -> VecDeque<Errand> {
         let damaged = |of: &Vec<u32>| {
             of.iter()
                 .any(|at| self.ripe.get(*at as usize).is_some_and(Ripe::is_damaged))
@@ -448,16 +503,10 @@ impl Collect {
             .filter(|(_, of)| damaged(of))
             .map(|((_, at), _)| at.home)
             .collect();
+        self.homes.extend(kept);
         let suspects = self.suspects.keys().map(|(_, at)| at.home);
-        let orphans = self.task.orphans.iter().filter_map(|name| match name {
-            ObjectName::Leaves(name) if self.task.is_past(name.attach, name.version) => {
-                Some(LeafHome::Leaves(*name))
-            }
-            _ => None,
-        });
         let dead: BTreeSet<ObjectName> = suspects
-            .chain(orphans)
-            .filter(|home| !self.homes.contains(home) && !kept.contains(home))
+            .filter(|home| !self.homes.contains(home))
             .filter_map(|home| match home {
                 LeafHome::Leaves(name) => Some(ObjectName::Leaves(name)),
                 LeafHome::Root(_) => None,
@@ -467,12 +516,15 @@ impl Collect {
     }
 
     /// Ripe roots that nothing keeps: no live version uses their riding leaves, nor does the search for the newest root.
-    fn dead_roots(&self) -> VecDeque<Errand> {
-        (self.ripe.iter())
+    fn dead_roots(&mut self) -> VecDeque<Errand> {
+        let back = core::mem::take(&mut self.back);
+        let ripe = (self.ripe.iter())
             .filter(|ripe| ripe.state == RipeState::There)
             .filter(|ripe| !self.homes.contains(&LeafHome::Root(ripe.name)))
             .filter(|ripe| ripe.ordinal.is_some_and(|k| !self.guides(ripe.name, k)))
-            .map(|ripe| Errand::Delete(ObjectName::Root(ripe.name)))
+            .map(|ripe| ripe.name);
+        (ripe.chain(back))
+            .map(|name| Errand::Delete(ObjectName::Root(name)))
             .collect()
     }
 
@@ -502,14 +554,16 @@ impl Collect {
             get(at.home.object(), Some(range), Expect::Leaf(at.hash))
         };
         match errand {
-            Errand::Dying(name) | Errand::Live(name) | Errand::Grace(name) => {
-                get(ObjectName::Root(*name), None, Expect::Root(None))
-            }
+            Errand::Dying(name)
+            | Errand::Live(name)
+            | Errand::Grace(name)
+            | Errand::Stray(name) => get(ObjectName::Root(*name), None, Expect::Root(None)),
             Errand::Suspect(_, at) | Errand::Witness(at, _) => leaf(at),
             Errand::Delete(name) => StoreRequest::Delete {
                 container: container.clone(),
                 name: *name,
             },
+            Errand::List(prefix) => self.listing.request(container.clone(), prefix),
         }
     }
 }
@@ -523,9 +577,13 @@ impl Ripe {
 impl Errand {
     fn object(&self) -> ObjectName {
         match self {
-            Self::Dying(name) | Self::Live(name) | Self::Grace(name) => ObjectName::Root(*name),
+            Self::Dying(name) | Self::Live(name) | Self::Grace(name) | Self::Stray(name) => {
+                ObjectName::Root(*name)
+            }
             Self::Suspect(_, at) | Self::Witness(at, _) => at.home.object(),
             Self::Delete(name) => *name,
+            // A listing is of the container: its one object that is always there stands for it.
+            Self::List(_) => ObjectName::Volume,
         }
     }
 }
@@ -536,6 +594,14 @@ impl LeafHome {
         match self {
             Self::Root(name) => ObjectName::Root(*name),
             Self::Leaves(name) => ObjectName::Leaves(*name),
+        }
+    }
+
+    /// Who wrote the object.
+    pub const fn attach(&self) -> AttachId {
+        match self {
+            Self::Root(name) => name.attach,
+            Self::Leaves(name) => name.attach,
         }
     }
 }

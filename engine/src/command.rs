@@ -1,10 +1,11 @@
 //! All that a front end or an operator may ask, and all that they may hear.
 
 use crate::ids::{AttachId, Container, Generation, Holder, Seq, Version, WishKey};
-use crate::object::names::RootName;
+use crate::object::names::{ObjectName, RootName};
 use crate::payload::Parts;
 use crate::sum::Sums;
-use crate::table::types::{Root, Superblock, VolumeKind};
+use crate::table::types::{Pin, Root, Superblock, VolumeKind};
+use crate::time::Duration;
 use crate::units::{ByteCount, ChunkIndex, Extent, Geometry, Lba};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -150,6 +151,12 @@ pub enum Wish<P> {
         /// The snapshot's name; `None`: the present (publishes a checkpoint).
         snapshot: Option<String>,
     },
+    /// Delete what no live version reaches: dying versions whose grace is over, and orphans, which listings show. Attaches
+    /// first where a restart serves unattached. Answered by [`Verdict::Collected`].
+    Collect {
+        /// Orphans younger than this stay; `None`: as long as [`crate::Limits::min_age`].
+        min_age: Option<Duration>,
+    },
     /// Find out who holds the volume and what its newest root says; changes nothing. Answered by [`Verdict::Inspected`].
     Inspect,
     /// Serve one committed version read-only, without attaching. Answered by [`Verdict::Reading`].
@@ -203,6 +210,8 @@ pub enum Verdict {
     Committed(Committed),
     /// The parent keeps this root for the child.
     Pinned(Arc<Root>),
+    /// Nothing that no live version reaches is left of what was there when the run began, but what this lists.
+    Collected(Collected),
     /// What the store says.
     Inspected(Inspection),
     /// Reading this root.
@@ -230,6 +239,27 @@ pub struct Committed {
     pub bytes: ByteCount,
     /// PUTs made for it.
     pub puts: u64,
+}
+
+/// What a collection deleted, and what it left.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Collected {
+    /// Data objects deleted.
+    pub data: u64,
+    /// Leaves objects deleted.
+    pub leaves: u64,
+    /// Roots deleted.
+    pub roots: u64,
+    /// Pins whose child is gone, or reaches nothing here any more: the next root drops them, and what they kept is dying.
+    pub unpinned: Vec<Pin>,
+    /// Dying versions whose grace still runs.
+    pub in_grace: u64,
+    /// Orphans too young to go.
+    pub young: u64,
+    /// Roots that are not in the history. They stay, and so does what they reach.
+    pub strays: Vec<RootName>,
+    /// Objects of dying versions and of strays that cannot be read.
+    pub damaged: Vec<ObjectName>,
 }
 
 /// Who holds a volume.

@@ -13,7 +13,7 @@ use crate::object::names::ObjectName;
 use crate::payload::Parts;
 use crate::sum::{BoundSum, Sum};
 use crate::table::types::{Leaf, ObjectRef, Root, Superblock};
-use crate::time::Duration;
+use crate::time::{Duration, WallTime};
 use crate::units::{ByteCount, ChunkIndex, Extent, GrainIndex};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -429,6 +429,17 @@ pub enum Body<P> {
     Data(DataObject<P>),
 }
 
+/// A row of a listing. A hint: listings lag behind.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ListRow {
+    /// The object's name.
+    pub name: String,
+    /// Its size.
+    pub bytes: ByteCount,
+    /// When it was last written, by the store's clock; [`WallTime::NEVER`] when the store does not say.
+    pub modified: WallTime,
+}
+
 /// A confirmed PUT.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Receipt {
@@ -481,8 +492,8 @@ pub enum Outcome<P> {
     Frames(Vec<FrameGot<P>>),
     /// Confirmed.
     Put(Receipt),
-    /// Names and sizes.
-    Names(Vec<(String, ByteCount)>),
+    /// Rows of a listing, ascending by name.
+    Names(Vec<ListRow>),
     /// `None`: equal; else the first byte that differs.
     Compared(Option<ByteCount>),
     /// The local disk said no.

@@ -1,7 +1,8 @@
 //! Frames on their way from the store: one fetch per frame, joined by all who want it.
 
 use crate::effect::FrameExpect;
-use crate::ids::Version;
+use crate::ids::{Container, Version};
+use crate::object::names::DataName;
 use crate::table::resolve::{self, Base};
 use crate::table::types::{Leaf, ObjectRef};
 use crate::time::Instant;
@@ -371,6 +372,16 @@ impl Hydrate {
                 .insert((fetch.object.clone(), frame.offset), id);
         }
         self.fetches.insert(id, fetch);
+    }
+
+    /// Whether frames of the object are wanted, sent for or not.
+    pub(crate) fn reads_from(&self, container: &Container, name: &DataName) -> bool {
+        let object = ObjectRef {
+            container: container.clone(),
+            name: *name,
+        };
+        let next = self.by_frame.range((object, 0)..).next();
+        next.is_some_and(|((object, _), _)| object.container == *container && object.name == *name)
     }
 
     pub(crate) fn next_retry(&self) -> Option<Instant> {

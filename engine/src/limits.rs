@@ -52,6 +52,8 @@ pub struct Limits {
     pub absence_gap: Duration,
     /// What a dying version's objects are kept for. 10 min.
     pub delete_grace: Duration,
+    /// An orphan younger than this is not collected, by the store's clock. 1 h.
+    pub min_age: Duration,
     /// The longest random wait after a lost claim. 2 s.
     pub claim_backoff: Duration,
 }
@@ -81,6 +83,7 @@ impl Default for Limits {
             store_deadline: Duration::from_secs(10),
             absence_gap: Duration::from_secs(2),
             delete_grace: Duration::from_secs(600),
+            min_age: Duration::from_secs(3600),
             claim_backoff: Duration::from_secs(2),
         }
     }

@@ -35,6 +35,12 @@ impl Sub<Duration> for Instant {
     }
 }
 
-/// Wall-clock time, in seconds since 1970-01-01T00:00:00Z. For people: nothing is decided by it.
+/// Wall-clock time, in seconds since 1970-01-01T00:00:00Z. For people, and for the age of what a listing shows: nothing
+/// that must be right is decided by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct WallTime(pub u64);
+
+impl WallTime {
+    /// No time: later than all others.
+    pub const NEVER: Self = Self(u64::MAX);
+}

@@ -281,6 +281,7 @@ impl Config {
         };
         time(&mut limits.absence_gap, keys.absence_gap);
         time(&mut limits.delete_grace, keys.delete_grace);
+        time(&mut limits.min_age, keys.min_age);
         time(&mut limits.watch, keys.watch);
         time(&mut limits.busy_after, keys.busy_after);
         time(&mut limits.close_after, keys.close_after);

@@ -306,6 +306,7 @@ impl Draw<'_> {
             checkpoint_interval: ms(self.one_of(&[300_000, 1_000, 20_000])),
             high_water: self.one_of(&[50, 30, 80]),
             delete_grace: ms(self.one_of(&[600_000, 300_000])),
+            min_age: Duration::from_secs(120),
             ..Limits::default()
         }
     }

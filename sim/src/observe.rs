@@ -4,9 +4,10 @@ use crate::act::is_door_above;
 use crate::operator::attribute_numbers;
 use crate::oracle::Violation;
 use crate::payload::{Blocks, Stamp};
-use crate::restorer::{Block, reach, restore};
+use crate::restorer::{Block, reach, reach_what_is_left, restore};
 use crate::store::{Change, Content};
 use crate::world::{Published, World};
+use engine::command::Collected;
 use engine::effect::{Body, Outcome, StoreRequest};
 use engine::ids::Container;
 use engine::object::names::{ObjectName, RootName};
@@ -178,6 +179,70 @@ impl World {
         }
         let _ = container;
         Ok(out)
+    }
+
+    /// G2, P8: what is in the container is reached by a live version or by a stray, or is a dying root that has to stay.
+    pub(crate) fn no_leak(
+        &self,
+        container: &Container,
+        collected: &Collected,
+    ) -> Result<(), Violation> {
+        let wrong = |text| Violation::new("G2", text);
+        let mut kept = self.live(container).map_err(wrong)?;
+        let (Some(newest), Some(bucket)) = (
+            self.newest_root(container),
+            self.store.truth().get(container),
+        ) else {
+            return Ok(());
+        };
+        if collected.young > 0 {
+            return Err(wrong(
+                "a collection of any age left something as too young".into(),
+            ));
+        }
+        let is_dying = |name: &RootName| newest.dying.iter().any(|dying| dying.root == *name);
+        for (name, object) in bucket {
+            if let (ObjectName::Root(root), Content::Root(stray, _)) = (name, &object.content)
+                && !is_dying(root)
+                && !kept.contains_key(&(container.clone(), *name))
+            {
+                if !collected.strays.contains(root) {
+                    return Err(wrong(format!("stray {root} is not reported")));
+                }
+                kept.insert((container.clone(), *name), ());
+                reach_what_is_left(&self.store, container, stray, &mut kept);
+            }
+        }
+        for (name, object) in bucket {
+            let stays = match (name, &object.content) {
+                _ if kept.contains_key(&(container.clone(), *name)) => true,
+                // Multiples of 64 of the newest attachment, and all since the last such, guide the search.
+                (ObjectName::Root(root), Content::Root(dead, _)) => {
+                    let is_newest = newest.name.attach == root.attach;
+                    let last = newest.ordinal / 64 * 64;
+                    is_newest && (dead.ordinal % 64 == 0 || dead.ordinal >= last)
+                        || self.is_holders(container, root)
+                }
+                (ObjectName::Root(_) | ObjectName::Leaves(_) | ObjectName::Data(_), _) => false,
+                _ => true,
+            };
+            if !stays {
+                let text = format!("{name} of {container} is left, and nothing reaches it");
+                return Err(wrong(text));
+            }
+        }
+        Ok(())
+    }
+
+    // Whether the root is of the attachment that holds the volume, which has not published yet.
+    fn is_holders(&self, container: &Container, root: &RootName) -> bool {
+        let bucket = self.store.truth().get(container);
+        let openeds = bucket.into_iter().flat_map(|bucket| bucket.keys());
+        let highest = openeds.filter_map(|name| match name {
+            ObjectName::Opened(g) => Some(*g),
+            _ => None,
+        });
+        highest.max() == Some(root.attach.generation)
     }
 
     /// The newest root of the history: of the highest opened generation that has one, by its parents.

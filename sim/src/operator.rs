@@ -7,10 +7,11 @@ use crate::oracle::history::History;
 use crate::payload::{Blocks, Stamp};
 use crate::seat::{Role, Wished, Wished1};
 use crate::world::{Event, MS, Phase, SEC, World};
-use engine::command::{BirthSpec, Committed, Refusal, Verdict, Wish};
+use engine::command::{BirthSpec, Collected, Committed, Refusal, Verdict, Wish};
 use engine::ids::{AttachId, Generation, Version, WishId, WishKey};
 use engine::object::names::{ObjectName, RootName};
 use engine::payload::Parts;
+use engine::time::Duration;
 use engine::units::ChunkIndex;
 use std::collections::BTreeMap;
 
@@ -25,6 +26,9 @@ pub(crate) const AGAIN_ATTACH: u32 = 3;
 
 /// Tells the engine that guests are logged in.
 pub(crate) const AGAIN_SESSIONS: u32 = 4;
+
+/// Has what nothing reaches deleted, of any age.
+const AGAIN_COLLECT: u32 = 5;
 
 impl World {
     pub(crate) fn ask_wish(&mut self, seat: usize, what: Wished1, wish: Wish<Blocks>) -> u64 {
@@ -105,6 +109,10 @@ impl World {
                 }
             }
             AGAIN_LOAD => self.load(seat),
+            AGAIN_COLLECT => {
+                let min_age = Some(Duration::ZERO);
+                self.ask_wish(seat, Wished1::Collect, Wish::Collect { min_age });
+            }
             AGAIN_SESSIONS => {
                 self.ask_wish(seat, Wished1::Sessions, Wish::Sessions(1));
             }
@@ -158,6 +166,9 @@ impl World {
         ];
         match self.choices.weighted(Die::Wish, n, 2, &weights) {
             0 => self.snapshot(seat, format!("s{n}"), n + 1),
+            1 if self.choices.pick(Die::Wish, n, 4, 6) == 0 => {
+                self.ask_wish(seat, Wished1::Collect, Wish::Collect { min_age: None });
+            }
             1 => {
                 self.ask_wish(seat, Wished1::Checkpoint, Wish::Checkpoint);
             }
@@ -308,6 +319,7 @@ impl World {
                 self.fail(Violation::new("S6", text));
             }
             (_, Wished1::Reader(_)) => self.reader_ends(seat),
+            (Verdict::Collected(collected), Wished1::Collect) => self.collected(seat, &collected),
             (Verdict::Refused(refusal), what) => self.refused(seat, id, &refusal, &what),
             (
                 Verdict::Evicted(_)
@@ -369,6 +381,7 @@ impl World {
                 };
                 self.later(seat, what);
             }
+            Wished1::Collect if self.phase == Phase::Collecting => self.later(seat, AGAIN_COLLECT),
             _ => {}
         }
     }
@@ -775,11 +788,33 @@ impl World {
                     let life = self.seats[seat].life;
                     self.after(SEC, Event::Start { seat, life });
                 } else {
-                    self.phase = Phase::Over;
+                    self.enter(Phase::Collecting, 20_000);
+                    self.collect_later(seat);
                 }
             }
-            Phase::Over => {}
+            Phase::Collecting | Phase::Over => {}
         }
+    }
+
+    // G2: after a last collection nothing is left that nothing reaches.
+    fn collected(&mut self, seat: usize, collected: &Collected) {
+        if self.phase != Phase::Collecting {
+            return;
+        }
+        if collected.in_grace > 0 {
+            // It has just attached, and counts the grace anew.
+            self.collect_later(seat);
+            return;
+        }
+        let container = self.volumes[self.seats[seat].volume].container.clone();
+        let checked = self.no_leak(&container, collected);
+        self.check(checked);
+        self.phase = Phase::Over;
+    }
+
+    fn collect_later(&mut self, seat: usize) {
+        let grace = self.config.limits.delete_grace.as_nanos() as u64;
+        self.again_after(seat, grace + 60 * SEC, AGAIN_COLLECT);
     }
 
     // The seat that serves guests.

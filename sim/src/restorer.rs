@@ -178,26 +178,48 @@ pub fn reach(
     root: &Root,
     out: &mut BTreeMap<(Container, ObjectName), ()>,
 ) -> Result<(), String> {
-    for (index, reference) in &root.leaves {
-        let home = reference.container.as_ref().unwrap_or(container);
-        let name = match reference.home {
-            LeafHome::Root(name) => ObjectName::Root(name),
-            LeafHome::Leaves(name) => ObjectName::Leaves(name),
-        };
-        out.insert((home.clone(), name), ());
-        let leaf = find_leaf(store, container, root, index.0, reference)?;
-        for entry in leaf.entries.values() {
-            for layer in &entry.layers {
-                if let LayerKind::Data(section) | LayerKind::Part { section, .. } = &layer.kind {
-                    out.insert(
-                        (
-                            section.object.container.clone(),
-                            ObjectName::Data(section.object.name),
-                        ),
-                        (),
-                    );
-                }
-            }
+    let indexes = root.leaves.keys();
+    indexes
+        .map(|index| reach_leaf(store, container, root, index.0, out))
+        .collect()
+}
+
+/// What a root reaches through the leaves that are still there: a root outside the history may have lost some.
+pub fn reach_what_is_left(
+    store: &Store,
+    container: &Container,
+    root: &Root,
+    out: &mut BTreeMap<(Container, ObjectName), ()>,
+) {
+    for index in root.leaves.keys() {
+        let _is_gone = reach_leaf(store, container, root, index.0, out).is_err();
+    }
+}
+
+fn reach_leaf(
+    store: &Store,
+    container: &Container,
+    root: &Root,
+    index: u64,
+    out: &mut BTreeMap<(Container, ObjectName), ()>,
+) -> Result<(), String> {
+    let Some((_, reference)) = root.leaves.iter().find(|(i, _)| i.0 == index) else {
+        return Ok(());
+    };
+    let home = reference.container.as_ref().unwrap_or(container);
+    let name = match reference.home {
+        LeafHome::Root(name) => ObjectName::Root(name),
+        LeafHome::Leaves(name) => ObjectName::Leaves(name),
+    };
+    out.insert((home.clone(), name), ());
+    let leaf = find_leaf(store, container, root, index, reference)?;
+    for layer in leaf.entries.values().flat_map(|entry| &entry.layers) {
+        if let LayerKind::Data(section) | LayerKind::Part { section, .. } = &layer.kind {
+            let object = &section.object;
+            out.insert(
+                (object.container.clone(), ObjectName::Data(object.name)),
+                (),
+            );
         }
     }
     Ok(())

@@ -80,6 +80,8 @@ pub enum Wished1 {
     Evict,
     /// News of logins.
     Sessions,
+    /// What nothing reaches is deleted.
+    Collect,
     /// A question.
     Inspect,
     /// A reader of a snapshot.

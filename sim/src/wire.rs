@@ -5,16 +5,16 @@ use crate::payload::Blocks;
 use crate::store::codec::Codec;
 use crate::store::swift::{EVERY_NODE, NODES, Newest, Putting, Reach, Stored, Swift};
 use crate::store::{Content as Held, Object};
-use crate::world::{Event, MS, SEC, Transit, World};
+use crate::world::{EPOCH, Event, MS, SEC, Transit, World};
 use backend_swift::answer::Headers;
 use backend_swift::{
     Action, Ask, AuthError, Broken, CallId, Content, Encoded, Etag, Failure, HttpAnswer,
     HttpRequest, Method, Settings, StoreMachine, Success, Ticket,
 };
-use engine::effect::{GetRequest, Outcome, Receipt, StoreRequest};
+use engine::effect::{GetRequest, ListRow, Outcome, Receipt, StoreRequest};
 use engine::ids::Container;
 use engine::object::names::ObjectName;
-use engine::time::Duration;
+use engine::time::{Duration, WallTime};
 use engine::units::ByteCount;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -631,7 +631,12 @@ impl World {
         let after = after.clone().unwrap_or_default();
         match wire.swift.list(container, prefix, &after, *limit as usize) {
             Some(rows) => {
-                let names = rows.into_iter().map(|(n, b)| (n, ByteCount(b))).collect();
+                let names = rows.into_iter().map(|(name, bytes, us)| ListRow {
+                    name,
+                    bytes: ByteCount(bytes),
+                    modified: WallTime(EPOCH + us / 1_000_000),
+                });
+                let names = names.collect();
                 let content = Content::Good(Outcome::Names(names));
                 let answer = HttpAnswer {
                     content,

@@ -31,6 +31,9 @@ pub const MS: u64 = 1_000_000;
 /// Nanoseconds of a second.
 pub const SEC: u64 = 1_000_000_000;
 
+/// Wall time, in seconds since 1970, when the virtual clock shows 0.
+pub(crate) const EPOCH: u64 = 1_700_000_000;
+
 /// More events than any run has that ends.
 const STEPS_MAX: u64 = 2_000_000;
 
@@ -129,6 +132,8 @@ pub(crate) enum Phase {
     Sweeping,
     /// The power was cut; all is read again.
     Rereading,
+    /// The grace of all that is dying has passed, and what nothing reaches is collected.
+    Collecting,
     /// The end.
     Over,
 }
@@ -372,7 +377,7 @@ impl World {
 
     /// Starts a process on a seat.
     pub(crate) fn start(&mut self, seat: usize) {
-        let wall = WallTime(1_700_000_000 + self.now / SEC);
+        let wall = WallTime(EPOCH + self.now / SEC);
         let seed_n = self.seats[seat].life;
         let seed = crate::choice::hash(self.choices.seed(), Die::Seed, seat as u64, seed_n + 100);
         let container = self.volumes[self.seats[seat].volume].container.clone();

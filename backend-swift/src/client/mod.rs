@@ -31,7 +31,7 @@ use crate::request::{Ask, CallId, Encoded, Etag, HttpRequest, Method, Ticket};
 use crate::token::{AuthError, TokenId};
 use auth::Session;
 use bytes::Bytes;
-use engine::effect::{Body, GetRequest, Outcome, Receipt, StoreError, StoreRequest};
+use engine::effect::{Body, GetRequest, ListRow, Outcome, Receipt, StoreError, StoreRequest};
 use engine::time::Instant;
 use engine::units::ByteCount;
 use http::{Http, Received};
@@ -517,7 +517,11 @@ impl Inner {
             Ok(Success::Exists) => Outcome::Exists,
             Ok(Success::Read(Decoded::Outcome(outcome))) => outcome,
             Ok(Success::Read(Decoded::Objects(rows))) => {
-                let row = |r: ObjectRow| (r.name, ByteCount(r.bytes));
+                let row = |r: ObjectRow| ListRow {
+                    modified: r.modified(),
+                    name: r.name,
+                    bytes: ByteCount(r.bytes),
+                };
                 Outcome::Names(rows.into_iter().map(row).collect())
             }
             Ok(Success::Read(Decoded::Raw(_) | Decoded::Containers(_))) => {

@@ -276,7 +276,7 @@ impl Desk {
             }
             (Query::List { .. }, Outcome::Names(rows)) => Answer::Names {
                 full: rows.len() >= LIST_ROWS as usize,
-                rows: rows.into_iter().map(|(row, _)| row).collect(),
+                rows: rows.into_iter().map(|row| row.name).collect(),
             },
             // A container without listing shows no row; GETs decide.
             (Query::List { .. }, Outcome::Store(StoreError::Absent)) => Answer::Names {

@@ -4,7 +4,7 @@ use crate::effect::{StoreError, StoreRequest};
 use crate::ids::{AttachId, Version};
 use crate::object::names::{ObjectName, RootName};
 use crate::table::types::Root;
-use crate::time::Duration;
+use crate::time::{Duration, WallTime};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -23,12 +23,29 @@ pub struct Task {
     pub drained: BTreeMap<RootName, u64>,
     /// Those in `root.dying` of which an earlier run of this process left nothing at all.
     pub gone: BTreeSet<RootName>,
-    /// Data and leaves objects that a listing found, whose attach id is closed and that are old enough.
-    pub orphans: Vec<ObjectName>,
-    /// Roots that are not in the history and are kept: what they reach is live.
-    pub strays: Vec<RootName>,
+    /// Those in `root.dying` whose grace was over and that an earlier run of this process could not read.
+    pub damaged: BTreeSet<RootName>,
+    /// Whether to list the container for orphans too; then strays are found, and what they reach is kept.
+    pub search: Option<Search>,
     /// Deadline of one request.
     pub store_deadline: Duration,
+}
+
+/// How orphans are searched for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Search {
+    /// Wall time as the run begins.
+    pub wall: WallTime,
+    /// An object younger than this stays, by the time in its row; 0 asks for no time.
+    pub min_age: Duration,
+}
+
+impl Search {
+    /// Whether an object last written then is old enough.
+    pub(super) const fn is_old(&self, modified: WallTime) -> bool {
+        let min_age = self.min_age.as_secs();
+        min_age == 0 || modified.0.saturating_add(min_age) <= self.wall.0
+    }
 }
 
 impl Task {
@@ -69,8 +86,13 @@ pub struct Report {
     pub leaves: u64,
     /// Roots deleted.
     pub roots: u64,
-    /// Objects of dying versions that cannot be read: their versions stay listed.
+    /// Objects of dying versions or strays that cannot be read: the versions stay listed, and so does every orphan that
+    /// may be a stray's.
     pub damaged: Vec<ObjectName>,
+    /// Roots that are not in the history, which a search found. They and what they reach are kept.
+    pub strays: Vec<RootName>,
+    /// Orphans that a search found and that are younger than the least age: they stay.
+    pub young: u64,
     /// Why it ended early, if it did.
     pub stopped: Option<Stopped>,
 }

@@ -1,6 +1,7 @@
 //! The collector's sets: what is suspect, what is live, and what of a slice is named by whom.
 
-use super::{Collect, Errand, Of, RipeState, SLICE, Step, Unfolded, is_own};
+use super::search::{CHUNKS, TABLES, VERSIONS};
+use super::{Collect, Errand, Of, Reach, RipeState, SLICE, Step, Unfolded, is_own};
 use crate::object::names::DataName;
 use crate::table::types::{LayerKind, Leaf, LeafRef};
 use crate::units::LeafIndex;
@@ -38,13 +39,14 @@ impl Collect {
                     }
                     self.suspects.entry((*index, at)).or_default().push(ripe);
                 }
-                Of::Live | Of::Grace => {
+                Of::Other(reach) => {
                     self.homes.insert(at.home);
                     let key = (*index, at);
                     if self.suspects.remove(&key).is_some() {
                         self.riding.remove(&key.1);
                     }
-                    *self.live.entry(key).or_default() |= of == Of::Live;
+                    let known = self.live.entry(key).or_insert(reach);
+                    *known = reach.max(*known);
                 }
             }
         }
@@ -57,14 +59,16 @@ impl Collect {
     /// The errand that the step would go on with, beyond its queue.
     pub(super) fn peek(&self) -> Option<Errand> {
         match self.step {
-            Step::Suspects if self.slice.len() < SLICE => {
-                let (index, at) = self.peek_suspect()?;
-                Some(Errand::Suspect(index, at))
-            }
+            Step::Strays => self.listing.next(VERSIONS),
+            Step::Suspects if self.slice.len() < SLICE => match self.peek_suspect() {
+                Some((index, at)) => Some(Errand::Suspect(index, at)),
+                None => self.listing.next(CHUNKS),
+            },
             Step::Witnesses if !self.slice.is_empty() => {
-                let ((_, at), is_live) = self.peek_witness()?;
-                Some(Errand::Witness(at, is_live))
+                let ((_, at), reach) = self.peek_witness()?;
+                Some(Errand::Witness(at, reach))
             }
+            Step::Leaves if self.queue.is_empty() => self.listing.next(TABLES),
             _ => None,
         }
     }
@@ -84,6 +88,7 @@ impl Collect {
                 Errand::Witness(..) => {
                     self.witnesses_done = self.peek_witness().map(|(key, _)| key);
                 }
+                Errand::List(_) => self.listing.asked(),
                 _ => {}
             }
             return Some(errand);
@@ -101,21 +106,21 @@ impl Collect {
     }
 
     /// The next live leaf over the slice's chunks.
-    fn peek_witness(&self) -> Option<((LeafIndex, LeafRef), bool)> {
+    fn peek_witness(&self) -> Option<((LeafIndex, LeafRef), Reach)> {
         let from = (self.witnesses_done.as_ref()).map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self
             .live
             .range::<(LeafIndex, LeafRef), _>((from, Bound::Unbounded));
-        let (next, is_live) = rest.next()?;
+        let (next, reach) = rest.next()?;
         let at = self.spans.partition_point(|(_, last)| *last < next.0);
         let (first, _) = self.spans.get(at)?;
         if *first <= next.0 {
-            return Some((next.clone(), *is_live));
+            return Some((next.clone(), *reach));
         }
         // Leap to the next span that has a live leaf.
         self.spans.get(at..)?.iter().find_map(|(first, last)| {
-            let (low, is_live) = self.live.range(Self::key_floor(*first)..).next()?;
-            (low.0 <= *last).then(|| (low.clone(), *is_live))
+            let (low, reach) = self.live.range(Self::key_floor(*first)..).next()?;
+            (low.0 <= *last).then(|| (low.clone(), *reach))
         })
     }
 
@@ -138,7 +143,7 @@ impl Collect {
     /// Adds what a suspect leaf names to the slice.
     pub(super) fn open_suspect(&mut self, leaf: &Leaf) {
         for name in own_objects(&self.task.root.container, leaf) {
-            self.slice.insert(name);
+            self.slice.insert(name, false);
         }
     }
 
@@ -169,20 +174,10 @@ impl Collect {
         }
     }
 
-    /// Orphans join a slice that has room.
-    pub(super) fn fill_with_orphans(&mut self) {
-        while self.slice.len() < SLICE {
-            let Some(name) = self.orphans.pop_front() else {
-                return;
-            };
-            self.slice.insert(name);
-        }
-    }
-
     /// The leaves over the chunks of the slice's objects.
     pub(super) fn spans_of_slice(&self) -> Vec<(LeafIndex, LeafIndex)> {
         let geometry = self.task.root.geometry;
-        let mut spans: Vec<(LeafIndex, LeafIndex)> = (self.slice.iter())
+        let mut spans: Vec<(LeafIndex, LeafIndex)> = (self.slice.keys())
             .map(|name| (geometry.leaf_of(name.first), geometry.leaf_of(name.last)))
             .collect();
         spans.sort_unstable();

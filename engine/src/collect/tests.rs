@@ -1,6 +1,7 @@
 //! A small publisher over a small store, told histories and random ones, and the word of brute force.
 
 use super::*;
+use crate::effect::ListRow;
 use crate::ids::{AttachId, Generation, Hash, Seq, Version, VolumeId};
 use crate::object::names::LeavesName;
 use crate::table::types::{
@@ -67,6 +68,12 @@ const PLAIN: Style = Style {
     over: false,
 };
 
+/// A search of everything, at 10,000 s.
+const NOW: Search = Search {
+    wall: WallTime(10_000),
+    min_age: Duration::ZERO,
+};
+
 struct World {
     objects: BTreeMap<ObjectName, Object>,
     leaves: BTreeMap<Hash, Arc<Leaf>>,
@@ -84,6 +91,12 @@ struct World {
     damaged: BTreeSet<ObjectName>,
     /// The next requests that are not answered.
     away: u32,
+    /// When objects were written, if not at 0.
+    times: BTreeMap<ObjectName, u64>,
+    /// Rows of listings that have outlived their objects.
+    ghosts: BTreeSet<ObjectName>,
+    /// Rows of a page at most.
+    page: usize,
 }
 
 fn short(name: &ObjectName) -> String {
@@ -141,6 +154,9 @@ impl World {
             looks_fail: false,
             damaged: BTreeSet::new(),
             away: 0,
+            times: BTreeMap::new(),
+            ghosts: BTreeSet::new(),
+            page: 3,
         };
         let all: Vec<u64> = (0..CHUNKS).collect();
         let mut root = world.written(0, &all, style);
@@ -331,10 +347,21 @@ impl World {
             ripe,
             drained: self.drained.clone(),
             gone: self.gone.clone(),
-            orphans: Vec::new(),
-            strays: Vec::new(),
+            damaged: BTreeSet::new(),
+            search: None,
             store_deadline: Duration::from_secs(1),
         }
+    }
+
+    /// A run that searches; what is dying stays in its grace.
+    fn search(&mut self, min_age: u64) -> Report {
+        let mut task = self.task(Vec::new());
+        task.search = Some(Search {
+            min_age: Duration::from_secs(min_age),
+            ..NOW
+        });
+        self.log.clear();
+        self.run_until(task, usize::MAX).expect("it is not killed")
     }
 
     fn answer(&mut self, request: StoreRequest<NoBytes>) -> Outcome<NoBytes> {
@@ -365,6 +392,27 @@ impl World {
                 self.log.push(format!("delete {}", short(&name)));
                 self.objects.remove(&name);
                 Outcome::Done
+            }
+            StoreRequest::List {
+                prefix,
+                after,
+                limit,
+                ..
+            } => {
+                self.log.push(format!("list {prefix}"));
+                let row = |name: &ObjectName| ListRow {
+                    name: name.to_string(),
+                    bytes: ByteCount(1),
+                    modified: WallTime(self.times.get(name).copied().unwrap_or(0)),
+                };
+                let all = self.objects.keys().chain(&self.ghosts).map(row);
+                let mut rows: Vec<ListRow> = all
+                    .filter(|row| row.name.starts_with(&prefix))
+                    .filter(|row| after.as_ref().is_none_or(|after| row.name > *after))
+                    .collect();
+                rows.sort();
+                rows.truncate((limit as usize).min(self.page));
+                Outcome::Names(rows)
             }
             other => panic!("a run does not ask {other:?}"),
         }
@@ -782,20 +830,53 @@ fn orphans_of_the_past_go_and_those_of_the_present_stay() {
     for name in orphans {
         world.objects.insert(name, Object::Data);
     }
-    let live = world.reach([world.root.name]);
-    let mut task = world.task(Vec::new());
-    // A listing shows what is live too.
-    task.orphans = orphans.into_iter().chain(live).collect();
-    world.run_until(task, usize::MAX);
+    let report = world.search(0);
     world.check_live();
     let there = |name| world.objects.contains_key(&name);
     assert_eq!(orphans.map(there), [false, false, true, false]);
+    assert_eq!((report.data, report.leaves, report.young), (2, 1, 0));
+    // Each kind on the word of a look of its own, and after every leaf that might name them.
+    let looks = world.log.iter().filter(|line| *line == "look").count();
+    assert_eq!(looks, 2, "{:#?}", world.log);
 }
 
 #[test]
-fn what_a_stray_reaches_is_kept() {
+fn an_orphan_stays_until_it_is_old_enough() {
     let mut world = World::new(PLAIN);
-    let stray = world.write(&[4], PLAIN);
+    world.next_generation();
+    world.write(&[1], PLAIN);
+    let orphan = |serial| {
+        ObjectName::Data(DataName {
+            version: Version(1),
+            first: ChunkIndex(0),
+            last: ChunkIndex(0),
+            attach: id(1),
+            serial,
+        })
+    };
+    let leaves = ObjectName::Leaves(LeavesName {
+        version: Version(1),
+        attach: id(1),
+        serial: 7,
+    });
+    for (name, time) in [(orphan(1), 6400), (orphan(2), 6401), (leaves, 9999)] {
+        world.objects.insert(name, Object::Data);
+        world.times.insert(name, time);
+    }
+    // Of unknown age: too young for any but 0.
+    world.objects.insert(orphan(3), Object::Data);
+    world.times.insert(orphan(3), u64::MAX);
+    let report = world.search(3600);
+    assert_eq!((report.data, report.young), (1, 3));
+    assert!(!world.objects.contains_key(&orphan(1)));
+    assert_eq!(world.search(0).young, 0);
+    world.check_clean();
+}
+
+/// A generation whose last root came too late to be in the history, and the next one's first version.
+fn with_a_stray(style: Style) -> (World, RootName) {
+    let mut world = World::new(PLAIN);
+    let stray = world.write(&[4], style);
     let before = world.root_of(RootName {
         version: Version(0),
         attach: id(1),
@@ -803,12 +884,115 @@ fn what_a_stray_reaches_is_kept() {
     world.root = before;
     world.next_generation();
     world.write(&[5], PLAIN);
-    let reached = world.reach([stray]);
-    let mut task = world.task(world.all_dying());
-    task.orphans = reached.iter().copied().collect();
-    task.strays = alloc::vec![stray];
-    world.run_until(task, usize::MAX);
-    assert!(reached.iter().all(|name| world.objects.contains_key(name)));
+    (world, stray)
+}
+
+#[test]
+fn what_a_stray_reaches_is_kept() {
+    for rides in [true, false] {
+        let (mut world, stray) = with_a_stray(Style { rides, ..PLAIN });
+        let reached = world.reach([stray]);
+        let mut task = world.task(world.all_dying());
+        task.search = Some(NOW);
+        let report = world.run_until(task, usize::MAX).expect("it ends");
+        assert_eq!(report.strays, [stray]);
+        let lost = (reached.iter()).find(|name| !world.objects.contains_key(name));
+        assert_eq!(lost, None, "{:#?}", world.log);
+    }
+}
+
+#[test]
+fn what_may_be_a_damaged_strays_is_kept() {
+    // The root, or a leaf of it.
+    for rides in [true, false] {
+        let (mut world, stray) = with_a_stray(Style { rides, ..PLAIN });
+        let homes = world.reach([stray]);
+        let is_home = |name: &&ObjectName| match name {
+            ObjectName::Root(name) => rides && *name == stray,
+            name => !rides && matches!(name, ObjectName::Leaves(_)),
+        };
+        let damaged: Vec<ObjectName> = homes.iter().filter(is_home).copied().collect();
+        assert_eq!(damaged.len(), 1);
+        world.damaged.extend(damaged.iter().copied());
+        let orphan = |generation| {
+            ObjectName::Data(DataName {
+                version: Version(1),
+                first: ChunkIndex(4),
+                last: ChunkIndex(4),
+                attach: id(generation),
+                serial: 9,
+            })
+        };
+        world.objects.insert(orphan(1), Object::Data);
+        world.objects.insert(orphan(2), Object::Data);
+        let report = world.search(0);
+        assert_eq!((report.stopped, &report.damaged), (None, &damaged));
+        assert!(world.objects.contains_key(&orphan(1)));
+        // It names nothing that was written after it.
+        assert!(!world.objects.contains_key(&orphan(2)));
+        world.check_live();
+    }
+}
+
+#[test]
+fn a_row_that_outlived_its_object_is_nothing() {
+    let mut world = World::new(PLAIN);
+    let one = world.write(&[1], PLAIN);
+    let leaf = world.write(
+        &[1],
+        Style {
+            rides: false,
+            ..PLAIN
+        },
+    );
+    others_time(&mut world);
+    world.ghosts = world.objects.keys().copied().collect();
+    let ripe = world.all_dying();
+    world.run(ripe);
+    assert!(world.gone.contains(&one) && world.gone.contains(&leaf));
+    world.write(&[2], PLAIN);
+    world.write(&[3], PLAIN);
+    let report = world.search(0);
+    assert_eq!((report.stopped, report.strays), (None, Vec::new()));
+    world.check_live();
+}
+
+#[test]
+fn a_dead_root_that_comes_back_goes_again() {
+    let mut world = World::new(PLAIN);
+    let one = world.write(&[1], PLAIN);
+    world.write(&[1], PLAIN);
+    others_time(&mut world);
+    let root = world.root_of(one);
+    let ripe = world.all_dying();
+    world.run(ripe);
+    assert!(world.gone.contains(&one));
+    // Its own PUT, sent again before it was confirmed, lands now.
+    world
+        .objects
+        .insert(ObjectName::Root(one), Object::Root(root));
+    let report = world.search(0);
+    assert_eq!((report.roots, report.strays), (1, Vec::new()));
+    world.check_clean();
+}
+
+#[test]
+fn a_version_that_cannot_be_read_stops_no_later_run() {
+    let mut world = World::new(PLAIN);
+    let one = world.write(&[1], PLAIN);
+    world.write(&[1], PLAIN);
+    others_time(&mut world);
+    world.damaged.insert(ObjectName::Root(one));
+    let ripe = world.all_dying();
+    let report = world.run(ripe);
+    assert_eq!(report.damaged, [ObjectName::Root(one)]);
+    // The caller is done with it: its grace was over.
+    let mut task = world.task(Vec::new());
+    task.damaged.insert(one);
+    task.search = Some(NOW);
+    let report = world.run_until(task, usize::MAX).expect("it ends");
+    assert_eq!(report.stopped, None);
+    world.check_live();
 }
 
 #[test]
@@ -897,9 +1081,16 @@ fn history(seed: u64) {
         let (chunks, style) = (dice.chunks(), dice.style());
         let snapshots = world.root.snapshots.clone();
         let some = snapshots.get(dice.below(snapshots.len().max(1) as u64) as usize);
-        match (dice.below(9), some) {
+        match (dice.below(10), some) {
             (0..=2, _) => {
                 world.write(&chunks, style);
+            }
+            (9, _) => {
+                // A publish was given up before its root: its number is used again.
+                let newest = (world.root.clone(), world.ordinal);
+                world.written(1, &chunks, style);
+                (world.root, world.ordinal) = newest;
+                world.next_generation();
             }
             (3, _) => {
                 names += 1;
@@ -934,7 +1125,8 @@ fn history(seed: u64) {
                 } else {
                     usize::MAX
                 };
-                let task = world.task(ripe);
+                let mut task = world.task(ripe);
+                task.search = (dice.below(2) == 0).then_some(NOW);
                 let report = world.run_until(task, stop);
                 assert_eq!(report.as_ref().and_then(|report| report.stopped), None);
                 if report.is_none() {
@@ -959,6 +1151,8 @@ fn history(seed: u64) {
     let ripe = world.all_dying();
     let report = world.run(ripe);
     assert_eq!(report.stopped, None);
+    assert_eq!(world.search(0).stopped, None);
+    world.check_live();
     world.check_clean();
 }
 

@@ -104,9 +104,11 @@ impl<P: Payload> Volume<P> {
             }
             _ => self.attributes.clone(),
         };
+        let mut unpinned: Vec<Pin> = Vec::new();
         if let Some((before, _)) = &before {
             root.snapshots = before.snapshots.clone();
-            root.pins = before.pins.clone();
+            (unpinned, root.pins) =
+                (before.pins.iter().cloned()).partition(|pin| self.sweep.is_loose(pin));
             root.dying = before
                 .dying
                 .iter()
@@ -165,15 +167,18 @@ impl<P: Payload> Volume<P> {
                 root.pins.extend(pin.filter(|pin| !root.pins.contains(pin)));
             }
         }
-        // What neither a name nor a pin keeps is superseded by this root.
-        if let Some((before, _)) = &before
-            && !root.snapshots.iter().any(|s| s.root == before.name)
-            && !root.pins.iter().any(|p| p.root == before.name)
-        {
-            root.dying.push(Dying {
-                root: before.name,
-                since: created,
-            });
+        // What neither a name nor a pin keeps is superseded by this root, or was let go by its last child.
+        let let_go = unpinned.iter().map(|pin| pin.root);
+        for old in let_go.chain(before.as_ref().map(|(before, _)| before.name)) {
+            let is_kept = root.snapshots.iter().any(|s| s.root == old)
+                || root.pins.iter().any(|pin| pin.root == old)
+                || root.dying.iter().any(|dying| dying.root == old);
+            if !is_kept {
+                root.dying.push(Dying {
+                    root: old,
+                    since: created,
+                });
+            }
         }
         Some(root)
     }

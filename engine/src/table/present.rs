@@ -1,6 +1,7 @@
 //! The present table: the newest committed root and the leaves of it that are in memory.
 
 use crate::ids::Hash;
+use crate::object::names::ObjectName;
 use crate::table::types::{Leaf, LeafRef, Root};
 use crate::units::LeafIndex;
 use alloc::collections::BTreeMap;
@@ -158,6 +159,14 @@ impl Present {
             Some(Slot::Loading { at, .. }) => Some(at),
             _ => None,
         }
+    }
+
+    /// Whether a leaf is being loaded from the object, of the volume's own container.
+    pub(crate) fn loads_from(&self, object: &ObjectName) -> bool {
+        self.leaves.values().any(|slot| match slot {
+            Slot::Loading { at, .. } => at.container.is_none() && at.home.object() == *object,
+            Slot::Loaded { .. } => false,
+        })
     }
 
     /// A leaf came; who waited for it.

@@ -206,9 +206,9 @@ impl<P: Payload> Volume<P> {
             }
             (Op::List, Outcome::Names(names)) => {
                 erase.listing = false;
-                erase.after = names.last().map(|(name, _)| name.clone());
+                erase.after = names.last().map(|row| row.name.clone());
                 erase.listed = names.is_empty();
-                for name in names.iter().filter_map(|(name, _)| ObjectName::parse(name)) {
+                for name in names.iter().filter_map(|row| ObjectName::parse(&row.name)) {
                     if !erase.last.contains(&name) {
                         erase.line.push_back(name);
                         if is_known(name) {

@@ -220,6 +220,15 @@ impl<P> Own<P> {
         matches!(self.phase, Phase::Serving)
     }
 
+    /// Why no wish may order a version, or a collection.
+    pub(super) const fn wont_cut(&self) -> Option<Refusal> {
+        match self.phase {
+            Phase::Serving => None,
+            Phase::Fenced => Some(Refusal::Fenced),
+            _ => Some(Refusal::WrongState(self.phase_name())),
+        }
+    }
+
     pub(crate) const fn flushes_to_store(&self) -> bool {
         self.flush_store
     }
@@ -470,6 +479,7 @@ impl<P: Payload> Volume<P> {
                 }
                 self.told(id, Verdict::Evicted(freed));
             }
+            Wish::Collect { min_age } => self.collect(id, min_age),
             Wish::Sessions(count) => self.sessions(id, count),
         }
     }
@@ -486,11 +496,7 @@ impl<P: Payload> Volume<P> {
     }
 
     fn snapshot(&mut self, id: WishId, name: Option<String>, key: crate::ids::WishKey) {
-        if !self.own.may_cut() {
-            let refusal = match self.own.phase {
-                Phase::Fenced => Refusal::Fenced,
-                _ => Refusal::WrongState(self.own.phase_name()),
-            };
+        if let Some(refusal) = self.own.wont_cut() {
             return self.told(id, Verdict::Refused(refusal));
         }
         if let Some(root) = self.present.root() {
@@ -1435,7 +1441,7 @@ impl<P: Payload> Volume<P> {
         if let Some(wish) = self.own.detach_wish.take() {
             self.told(wish, Verdict::Refused(Refusal::Fenced));
         }
-        self.sweep_drop();
+        self.sweep_drop(&Refusal::Fenced);
         self.guest_fail_all(Failure::Fenced);
         self.set_gate(Gate::Closed(GateReason::Fenced));
         // If nobody opens above us after all, the volume is still ours: an attach finds out.

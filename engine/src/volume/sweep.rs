@@ -2,24 +2,31 @@
 
 use super::{Pending, Volume};
 use crate::attach::{Look, LookVerdict};
-use crate::collect::{Ask, Collect, Graves, Report, Stopped, Task};
-use crate::effect::{Effect, Notice, Outcome};
-use crate::object::names::RootName;
+use crate::collect::{Ask, Collect, Graves, Report, Search, Stopped, Task, Unpin};
+use crate::command::{Collected, Refusal, Verdict};
+use crate::effect::{Effect, Notice, Outcome, StoreError, StoreRequest};
+use crate::ids::{AttachId, WishId};
+use crate::object::names::{ObjectName, RootName};
 use crate::payload::Payload;
-use crate::table::types::Root;
+use crate::table::types::{Pin, Root};
 use crate::time::{Duration, Instant};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// A run that was stopped begins again after the grace, and never sooner than this.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// Wishes for a search that may wait at once.
+const WISHES: usize = 16;
 
 /// What an outcome of ours belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Op {
     Run { number: u64, slot: u32 },
     Look { number: u64, slot: u32 },
+    Unpin { number: u64, slot: u32 },
 }
 
 /// Dying versions, and the run that deletes what was only theirs.
@@ -37,6 +44,18 @@ pub(crate) struct Sweep {
     damaged: BTreeSet<RootName>,
     /// After a run that was stopped: when the next may begin.
     next_at: Option<Instant>,
+    /// Who waits for a search for orphans, and the least age asked for.
+    wishes: Vec<(WishId, Duration)>,
+    /// Whom the run under way answers.
+    served: Vec<WishId>,
+    /// Which pins hold nothing: asked before the run that a wish wants.
+    unpin: Option<Box<Unpin>>,
+    /// Pins that the next root drops.
+    loose: Vec<Pin>,
+    /// Those that the run under way found.
+    dropped: Vec<Pin>,
+    /// What the run after the check of pins searches for.
+    search: Option<Search>,
     /// No grace ends before, so that a fact need not count the graves.
     idle_until: Option<Instant>,
 }
@@ -49,9 +68,21 @@ impl Sweep {
         self.gone.retain(|name| listed.contains(name));
         self.drained.retain(|name, _| listed.contains(name));
         self.damaged.retain(|name| listed.contains(name));
+        self.loose.retain(|pin| root.pins.contains(pin));
         // What a live root no longer uses may let a root go that had to stay: those wait for the next grace.
         self.next_at = None;
         self.idle_until = None;
+    }
+
+    /// Those that this process is not done with.
+    fn left(&self, names: Vec<RootName>) -> Vec<RootName> {
+        let is_done = |name: &RootName| self.gone.contains(name) || self.damaged.contains(name);
+        names.into_iter().filter(|name| !is_done(name)).collect()
+    }
+
+    /// Whether the pin holds nothing any more.
+    pub(crate) fn is_loose(&self, pin: &Pin) -> bool {
+        self.loose.contains(pin)
     }
 
     /// Whether nothing is left of a dying version.
@@ -63,6 +94,9 @@ impl Sweep {
 impl<P: Payload> Volume<P> {
     pub(super) fn sweep_timeout(&self) -> Option<Instant> {
         let now = self.now;
+        if let Some(unpin) = &self.sweep.unpin {
+            return unpin.poll_timeout();
+        }
         if let Some(run) = &self.sweep.run {
             let look = self
                 .sweep
@@ -74,13 +108,44 @@ impl<P: Payload> Volume<P> {
         self.sweep.idle_until.filter(|at| *at < Instant(u64::MAX))
     }
 
+    /// Collect all that can go, orphans too.
+    pub(super) fn collect(&mut self, id: WishId, min_age: Option<Duration>) {
+        let min_age = min_age.unwrap_or(self.limits.min_age);
+        match self.own.wont_cut() {
+            Some(refusal) => self.told(id, Verdict::Refused(refusal)),
+            None if self.sweep.wishes.len() >= WISHES => {
+                self.told(id, Verdict::Refused(Refusal::Busy));
+            }
+            None => self.sweep.wishes.push((id, min_age)),
+        }
+    }
+
     /// One step further; whether anything was done.
     pub(super) fn sweep_step(&mut self) -> bool {
         let now = self.now;
-        if self.sweep.run.is_none() {
+        if self.sweep.run.is_none() && self.sweep.unpin.is_none() {
             return self.sweep_begin();
         }
+        if self.own.attach().is_none() {
+            // Detached: who holds the volume next goes on from the list.
+            let refusal = Refusal::WrongState(self.own.phase_name());
+            self.sweep_drop(&refusal);
+            return true;
+        }
         let number = self.sweep.number;
+        if let Some(unpin) = &mut self.sweep.unpin {
+            if let Some((slot, request)) = unpin.poll(now) {
+                self.out
+                    .store(Pending::Sweep(Op::Unpin { number, slot }), request);
+                return true;
+            }
+            let Some(loose) = unpin.end() else {
+                return false;
+            };
+            self.sweep.unpin = None;
+            self.sweep_search(loose);
+            return true;
+        }
         if let Some(look) = &mut self.sweep.look {
             let mut done = false;
             while let Some((slot, request)) = look.poll(now) {
@@ -94,13 +159,23 @@ impl<P: Payload> Volume<P> {
             return false;
         };
         match ask {
+            Ask::Store {
+                slot,
+                request: StoreRequest::Delete { name, .. },
+            } if self.holds(&name) => {
+                // Dead, but a read or merge of ours that began before is still under way: asked again a little later.
+                mark!("a-delete-waits");
+                let later = Outcome::<P>::Store(StoreError::Unavailable);
+                if let Some(run) = &mut self.sweep.run {
+                    run.handle(now, slot, later);
+                }
+            }
             Ask::Store { slot, request } => {
                 self.out
                     .store(Pending::Sweep(Op::Run { number, slot }), request);
             }
             Ask::Look => {
                 let Some(attach) = self.own.attach() else {
-                    self.sweep_drop();
                     return true;
                 };
                 let (container, deadline) = (self.container.clone(), self.limits.store_deadline);
@@ -111,42 +186,101 @@ impl<P: Payload> Volume<P> {
         true
     }
 
+    /// Whether something is being read from the object.
+    fn holds(&self, name: &ObjectName) -> bool {
+        match name {
+            ObjectName::Data(data) => self.hydrate.reads_from(&self.container, data),
+            ObjectName::Leaves(_) | ObjectName::Root(_) => self.present.loads_from(name),
+            _ => false,
+        }
+    }
+
     fn sweep_begin(&mut self) -> bool {
-        let now = self.now;
-        if self.sweep.idle_until.is_some_and(|at| at > now) || !self.own.may_publish() {
+        let (now, wall) = (self.now, self.wall());
+        let asked = self.sweep.wishes.first().map(|(_, min_age)| *min_age);
+        if asked.is_some()
+            && self.own.refusal().is_some()
+            && let Some(refusal) = self.own.wont_cut()
+        {
+            self.sweep_drop(&refusal);
+            return true;
+        }
+        let idle = self.sweep.idle_until.is_some_and(|at| at > now) && asked.is_none();
+        if idle || !self.own.may_publish() {
             return false;
         }
         let (Some(own), Some(root)) = (self.own.attach(), self.present.root()) else {
-            return false;
+            return asked.is_some() && self.attach_for_publish();
         };
         let sweep = &mut self.sweep;
         let ripe = sweep.graves.ripe(self.limits.delete_grace, now);
         let next = sweep.graves.next(self.limits.delete_grace, now);
         sweep.idle_until = Some(next.unwrap_or(Instant(u64::MAX)));
-        if let Some(at) = sweep.next_at.filter(|at| *at > now) {
+        if let Some(at) = sweep.next_at.filter(|at| *at > now && asked.is_none()) {
             sweep.idle_until = sweep.idle_until.min(Some(at));
             return false;
         }
-        let done = |name: &RootName| sweep.gone.contains(name) || sweep.damaged.contains(name);
-        let ripe: Vec<RootName> = ripe.into_iter().filter(|name| !done(name)).collect();
+        let ripe = sweep.left(ripe);
         // Of drained ones the root stays for a reason that only later commits change: they ride with fresh ones.
-        if ripe.iter().all(|name| sweep.drained.contains_key(name)) {
+        if ripe.iter().all(|name| sweep.drained.contains_key(name)) && asked.is_none() {
             return false;
         }
-        let task = Task {
-            root: root.clone(),
+        self.sweep.number += 1;
+        self.sweep.next_at = None;
+        if let Some(min_age) = asked {
+            // Who asked for the same is served by the same run.
+            let same = |(_, other): &mut (WishId, Duration)| *other == min_age;
+            let wishes = self.sweep.wishes.extract_if(.., same);
+            self.sweep.served = wishes.map(|(id, _)| id).collect();
+            self.sweep.search = Some(Search { wall, min_age });
+            let (container, deadline) = (self.container.clone(), self.limits.store_deadline);
+            let unpin = Unpin::new(container, root.pins.clone(), deadline);
+            self.sweep.unpin = Some(Box::new(unpin));
+            return true;
+        }
+        let task = self.sweep_task(own, root.clone(), ripe, None);
+        self.sweep.run = Some(Box::new(Collect::new(task)));
+        true
+    }
+
+    fn sweep_task(
+        &self,
+        own: AttachId,
+        root: Arc<Root>,
+        ripe: Vec<RootName>,
+        search: Option<Search>,
+    ) -> Task {
+        Task {
+            root,
             own,
             ripe,
             drained: self.sweep.drained.clone(),
             gone: self.sweep.gone.clone(),
-            orphans: Vec::new(),
-            strays: Vec::new(),
+            damaged: self.sweep.damaged.clone(),
+            search,
             store_deadline: self.limits.store_deadline,
+        }
+    }
+
+    /// The pins are judged: the run that was wished for begins.
+    fn sweep_search(&mut self, loose: Vec<Pin>) {
+        let (Some(own), Some(root)) = (self.own.attach(), self.present.root().cloned()) else {
+            return;
         };
-        self.sweep.number += 1;
-        self.sweep.next_at = None;
-        self.sweep.run = Some(Box::new(Collect::new(task)));
-        true
+        let sweep = &mut self.sweep;
+        let ripe = sweep.graves.ripe(self.limits.delete_grace, self.now);
+        let search = sweep.search.take();
+        let ripe = sweep.left(ripe);
+        let task = self.sweep_task(own, root, ripe, search);
+        let sweep = &mut self.sweep;
+        sweep.run = Some(Box::new(Collect::new(task)));
+        sweep.dropped.clone_from(&loose);
+        let is_new = |pin: &Pin| !sweep.loose.contains(pin);
+        let fresh: Vec<Pin> = loose.into_iter().filter(is_new).collect();
+        sweep.loose.extend(fresh);
+        if !sweep.dropped.is_empty() && self.own.wont_cut().is_none() {
+            self.cut(None, false, None);
+        }
     }
 
     pub(super) fn sweep_done(&mut self, op: Op, outcome: Outcome<P>) {
@@ -172,10 +306,15 @@ impl<P: Payload> Volume<P> {
                         }
                     }
                     LookVerdict::Fenced => self.fenced(),
-                    LookVerdict::Refused(_) => {
-                        self.sweep_drop();
+                    LookVerdict::Refused(refusal) => {
+                        self.sweep_drop(&refusal);
                         self.sweep.next_at = Some(now + self.limits.delete_grace.max(AGAIN));
                     }
+                }
+            }
+            Op::Unpin { number, slot } if number == self.sweep.number => {
+                if let Some(unpin) = &mut self.sweep.unpin {
+                    unpin.handle(now, slot, outcome);
                 }
             }
             // Of a run that was dropped.
@@ -190,35 +329,66 @@ impl<P: Payload> Volume<P> {
         self.sweep.drained.extend(report.drained);
         for name in &report.damaged {
             let place = alloc::format!("{name}");
-            let error = crate::effect::StoreError::Damaged;
+            let error = StoreError::Damaged;
             self.out.push(Effect::Notice(Notice::StoreWaiting {
                 object: place,
                 error,
             }));
         }
-        match report.stopped {
-            Some(Stopped::Fenced) => self.fenced(),
-            Some(Stopped::Blocked { .. }) => {
-                self.sweep.next_at = Some(self.now + self.limits.delete_grace.max(AGAIN))
+        let served = core::mem::take(&mut self.sweep.served);
+        let unpinned = core::mem::take(&mut self.sweep.dropped);
+        let verdict = match report.stopped {
+            Some(Stopped::Fenced) => {
+                self.tell_all(served, &Verdict::Refused(Refusal::Fenced));
+                return self.fenced();
             }
-            None if !report.damaged.is_empty() => {
+            Some(Stopped::Blocked { object, error }) => {
+                self.sweep.next_at = Some(self.now + self.limits.delete_grace.max(AGAIN));
+                let object = alloc::format!("{object}");
+                Verdict::Refused(Refusal::Store { object, error })
+            }
+            None => {
                 let ripe = self.sweep.graves.ripe(self.limits.delete_grace, self.now);
-                let sweep = &mut self.sweep;
-                let left = ripe
-                    .into_iter()
-                    .filter(|name| !sweep.gone.contains(name) && !sweep.drained.contains_key(name));
-                let left: Vec<RootName> = left.collect();
-                sweep.damaged.extend(left);
+                let dying = self.present.root().map_or(0, |root| root.dying.len());
+                let in_grace = dying.saturating_sub(ripe.len()) as u64;
+                if !report.damaged.is_empty() {
+                    let sweep = &mut self.sweep;
+                    let is_left = |name: &RootName| {
+                        !sweep.gone.contains(name) && !sweep.drained.contains_key(name)
+                    };
+                    let left: Vec<RootName> = ripe.into_iter().filter(is_left).collect();
+                    sweep.damaged.extend(left);
+                }
+                Verdict::Collected(Collected {
+                    data: report.data,
+                    leaves: report.leaves,
+                    roots: report.roots,
+                    unpinned,
+                    in_grace,
+                    young: report.young,
+                    strays: report.strays,
+                    damaged: report.damaged,
+                })
             }
-            None => {}
+        };
+        self.tell_all(served, &verdict);
+    }
+
+    fn tell_all(&mut self, wishes: Vec<WishId>, verdict: &Verdict) {
+        for wish in wishes {
+            self.told(wish, verdict.clone());
         }
     }
 
-    /// Ends the run without a word: what it deleted was dead.
-    pub(crate) fn sweep_drop(&mut self) {
+    /// Ends the run: what it deleted was dead. Who waits for one hears why there is none.
+    pub(crate) fn sweep_drop(&mut self, refusal: &Refusal) {
         self.sweep.run = None;
         self.sweep.idle_until = None;
         self.sweep.look = None;
+        self.sweep.unpin = None;
         self.sweep.number += 1;
+        let mut wishes = core::mem::take(&mut self.sweep.served);
+        wishes.extend(self.sweep.wishes.drain(..).map(|(wish, _)| wish));
+        self.tell_all(wishes, &Verdict::Refused(refusal.clone()));
     }
 }

@@ -6,8 +6,8 @@
 
 use engine::command::{BirthSpec, Command, Reply, Verdict, Wish};
 use engine::effect::{
-    CachedFrame, DiskError, DiskRequest, Effect, Expect, FileFound, FrameGot, Gate, LocalFile,
-    LocalRead, Notice, Outcome, StoreError, StoreRequest,
+    CachedFrame, DiskError, DiskRequest, Effect, Expect, FileFound, FrameGot, Gate, ListRow,
+    LocalFile, LocalRead, Notice, Outcome, StoreError, StoreRequest,
 };
 use engine::ids::{Container, EffectId, FileId, Hash, StateDirId, Tag, VolumeId, WishId};
 use engine::journal::note::Note;
@@ -187,6 +187,16 @@ impl Harness {
         limits: Limits,
     ) -> Self {
         let container = Container::new("disk", VolumeId([7; 16]));
+        Self::host_of(container, store, state_dir, geometry, limits)
+    }
+
+    pub(crate) fn host_of(
+        container: Container,
+        store: Rc<RefCell<Store>>,
+        state_dir: u64,
+        geometry: Geometry,
+        limits: Limits,
+    ) -> Self {
         let life = Self::life(state_dir, 1);
         Self {
             volume: Volume::new(container.clone(), life, limits.clone()),
@@ -533,7 +543,11 @@ impl Harness {
                             && after.as_ref().is_none_or(|after| name > after)
                     })
                     .take(limit as usize)
-                    .map(|((_, name), bytes)| (name.clone(), ByteCount(bytes.len() as u64)))
+                    .map(|((_, name), bytes)| ListRow {
+                        name: name.clone(),
+                        bytes: ByteCount(bytes.len() as u64),
+                        modified: WallTime(0),
+                    })
                     .collect(),
             ),
             StoreRequest::Get(get) => {

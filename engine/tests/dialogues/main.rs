@@ -2,6 +2,7 @@
 
 extern crate martlet_engine as engine;
 
+mod collect;
 #[allow(dead_code)] // Later dialogues may use what these do not.
 mod harness;
 mod merge;

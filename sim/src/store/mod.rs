@@ -11,11 +11,12 @@ pub mod swift;
 use crate::choice::mix;
 use crate::payload::{Blocks, Stamp, Summing};
 use codec::Codec;
-use engine::effect::{LeafPlaced, Outcome, StoreError, StoreRequest, Token};
+use engine::effect::{LeafPlaced, ListRow, Outcome, StoreError, StoreRequest, Token};
 use engine::ids::{AttachId, Container, Hash};
 use engine::object::frame::HEADER_BYTES;
 use engine::object::names::ObjectName;
 use engine::table::types::{Leaf, Root, Superblock};
+use engine::time::WallTime;
 use engine::units::{ByteCount, ChunkIndex, GrainIndex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -242,13 +243,18 @@ impl Store {
                 let Some(bucket) = self.containers.get(container) else {
                     return Outcome::Store(StoreError::Absent);
                 };
-                let mut names: Vec<(String, ByteCount)> = bucket
+                let mut names: Vec<ListRow> = bucket
                     .iter()
-                    .map(|(n, o)| (n.to_string(), ByteCount(o.bytes)))
+                    .map(|(n, o)| ListRow {
+                        name: n.to_string(),
+                        bytes: ByteCount(o.bytes),
+                        modified: WallTime(0),
+                    })
                     .collect();
                 names.sort();
-                names
-                    .retain(|(n, _)| n.starts_with(prefix) && after.as_ref().is_none_or(|a| n > a));
+                names.retain(|row| {
+                    row.name.starts_with(prefix) && after.as_ref().is_none_or(|a| row.name > *a)
+                });
                 names.truncate(*limit as usize);
                 Outcome::Names(names)
             }

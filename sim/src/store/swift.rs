@@ -139,20 +139,20 @@ impl Swift {
         }
     }
 
-    /// GET of a container: names and sizes, as far as the listing knows.
+    /// GET of a container: names, sizes and when they were written (microseconds), as far as the listing knows.
     pub fn list(
         &self,
         container: &str,
         prefix: &str,
         after: &str,
         limit: usize,
-    ) -> Option<Vec<(String, u64)>> {
+    ) -> Option<Vec<(String, u64, u64)>> {
         let bucket = self.buckets.get(container)?;
         let rows = bucket
             .rows
             .iter()
             .filter(|(n, _)| n.starts_with(prefix) && n.as_str() > after)
-            .filter_map(|(n, r)| Some((n.clone(), r.bytes?)));
+            .filter_map(|(n, r)| Some((n.clone(), r.bytes?, r.timestamp >> 20)));
         Some(rows.take(limit).collect())
     }
 
@@ -494,7 +494,7 @@ mod tests {
         assert_eq!(swift.list("c", "", "", 10), Some(vec![]));
         swift.update_listing("c", "o", 20, Some(7));
         swift.update_listing("c", "o", 10, None);
-        assert_eq!(swift.list("c", "", "", 10), Some(vec![("o".into(), 7)]));
+        assert_eq!(swift.list("c", "", "", 10), Some(vec![("o".into(), 7, 0)]));
         assert_eq!(swift.delete_container("c"), 409);
         swift.update_listing("c", "o", 30, None);
         assert_eq!(swift.delete_container("c"), 204);

@@ -9,8 +9,7 @@ mod search;
 
 use super::*;
 use crate::command::Held;
-use crate::effect::StoreRequest;
-use crate::effect::{Body, Expect, GetRequest, Meta, Receipt};
+use crate::effect::{Body, Expect, GetRequest, ListRow, Meta, Receipt, StoreRequest};
 use crate::ids::Container;
 use crate::ids::{Hash, Seq, StateDirId, Version, VolumeId};
 use crate::limits::Limits;
@@ -234,7 +233,12 @@ impl World {
                     .collect();
                 rows.sort();
                 rows.truncate(1000);
-                Outcome::Names(rows.into_iter().map(|row| (row, ByteCount(1))).collect())
+                let row = |name| ListRow {
+                    name,
+                    bytes: ByteCount(1),
+                    modified: WallTime(0),
+                };
+                Outcome::Names(rows.into_iter().map(row).collect())
             }
             other => panic!("an attach does not ask {other:?}"),
         }

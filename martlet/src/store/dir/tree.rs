@@ -1,6 +1,8 @@
 //! Durable, whole, write-once files in a tree of directories. Knows bytes and paths, no objects.
 
 use bytes::Bytes;
+use engine::effect::ListRow;
+use engine::time::WallTime;
 use engine::units::ByteCount;
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,6 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 
 /// Marks the root: without it the tree is not there (a disk that is not mounted), and nothing can be said about it.
 const MARK: &str = ".martlet-store";
@@ -221,21 +224,21 @@ impl Tree {
         parent.filter(|p| p.is_dir()).map_or(Ok(()), sync_dir)
     }
 
-    /// Names and sizes in a directory, ascending by bytes.
+    /// The names in a directory, ascending by bytes.
     pub(super) fn list(
         &self,
         folder: &Path,
         prefix: &str,
         after: Option<&str>,
         limit: u32,
-    ) -> io::Result<Vec<(String, ByteCount)>> {
+    ) -> io::Result<Vec<ListRow>> {
         let root = self.root.join(folder);
         let mut found = Vec::new();
         if let Err(error) = walk(&root, "", prefix, &mut found) {
             return self.absent(error);
         }
-        found.retain(|(name, _)| {
-            name.starts_with(prefix) && after.is_none_or(|after| name.as_str() > after)
+        found.retain(|row| {
+            row.name.starts_with(prefix) && after.is_none_or(|after| row.name.as_str() > after)
         });
         found.sort();
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -255,12 +258,7 @@ impl Tree {
     }
 }
 
-fn walk(
-    directory: &Path,
-    name: &str,
-    prefix: &str,
-    found: &mut Vec<(String, ByteCount)>,
-) -> io::Result<()> {
+fn walk(directory: &Path, name: &str, prefix: &str, found: &mut Vec<ListRow>) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let Ok(file) = entry.file_name().into_string() else {
@@ -289,7 +287,14 @@ fn walk(
                 result => result?,
             }
         } else {
-            found.push((path, ByteCount(meta.len())));
+            let modified = (meta.modified().ok())
+                .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+                .map_or(WallTime::NEVER, |since| WallTime(since.as_secs()));
+            found.push(ListRow {
+                name: path,
+                bytes: ByteCount(meta.len()),
+                modified,
+            });
         }
     }
     Ok(())
@@ -408,7 +413,7 @@ mod tests {
         }
         let list = |prefix, after, limit| {
             let found = tree.list(Path::new("c"), prefix, after, limit).unwrap();
-            let names: Vec<String> = found.into_iter().map(|(n, _)| n).collect();
+            let names: Vec<String> = found.into_iter().map(|row| row.name).collect();
             names.join(" ")
         };
         assert_eq!(

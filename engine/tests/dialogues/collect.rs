@@ -1,0 +1,317 @@
+//! Collection: what no live version reaches goes, and nothing else does.
+
+use crate::harness::{Buf, Harness};
+use crate::{TAKE, is_root_put, snapshot};
+use engine::command::{BirthSpec, Collected, Refusal, Verdict, Wish};
+use engine::effect::{Effect, Expect, Meta, StoreError, StoreRequest};
+use engine::ids::{Container, VolumeId};
+use engine::limits::Limits;
+use engine::object::decode_meta;
+use engine::object::names::ObjectName;
+use engine::table::types::{LayerKind, LeafHome, VolumeKind};
+use engine::time::Duration;
+use engine::units::ByteCount;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+const COLLECT: Wish<Buf> = Wish::Collect {
+    min_age: Some(Duration::ZERO),
+};
+
+#[track_caller]
+fn collect(host: &mut Harness) -> Collected {
+    match host.wish(COLLECT) {
+        Verdict::Collected(collected) => collected,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Data and leaves objects in the store.
+fn stored(host: &Harness) -> BTreeSet<String> {
+    stored_of(host, "disk")
+}
+
+fn stored_of(host: &Harness, volume: &str) -> BTreeSet<String> {
+    let store = host.store.borrow();
+    let mine = store
+        .objects
+        .keys()
+        .filter(|(container, _)| *container.name == *volume);
+    let names = mine.map(|(_, name)| name);
+    let parts = names.filter(|name| name.starts_with("chunks/") || name.starts_with("tables/"));
+    parts.cloned().collect()
+}
+
+/// Data and leaves objects that the newest root itself reaches.
+fn reached(host: &Harness) -> BTreeSet<String> {
+    let root = host.volume.root().expect("there is one");
+    let store = host.store.borrow();
+    let mut reached = BTreeSet::new();
+    for at in root.leaves.values() {
+        let home = match at.home {
+            LeafHome::Root(name) => ObjectName::Root(name),
+            LeafHome::Leaves(name) => ObjectName::Leaves(name),
+        };
+        if matches!(home, ObjectName::Leaves(_)) {
+            reached.insert(home.to_string());
+        }
+        let bytes = &store.objects[&(root.container.clone(), home.to_string())];
+        let bytes = &bytes[at.offset as usize..(at.offset + at.len) as usize];
+        let (meta, _) = decode_meta(&Expect::Leaf(at.hash), None, bytes).expect("a good leaf");
+        let Meta::Leaf(leaf) = meta else {
+            panic!("not a leaf");
+        };
+        for layer in leaf.entries.values().flat_map(|entry| &entry.layers) {
+            if let LayerKind::Data(section) | LayerKind::Part { section, .. } = &layer.kind {
+                reached.insert(ObjectName::Data(section.object.name).to_string());
+            }
+        }
+    }
+    reached
+}
+
+fn is_delete(effect: &Effect<Buf>) -> bool {
+    let Effect::Store { request, .. } = effect else {
+        return false;
+    };
+    matches!(request, StoreRequest::Delete { .. })
+}
+
+fn is_frames(effect: &Effect<Buf>) -> bool {
+    let Effect::Store { request, .. } = effect else {
+        return false;
+    };
+    matches!(request, StoreRequest::Get(get) if matches!(get.expect, Expect::Frames(_)))
+}
+
+/// Limits under which nothing is cached, and leaves do not ride.
+fn bare() -> Limits {
+    Limits {
+        file_bytes: ByteCount(64 << 12),
+        files: 8,
+        cache_slots: 0,
+        riding_bytes: ByteCount(0),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn what_a_killed_publish_left_is_collected() {
+    let mut host = Harness::born_with(4096, 64, bare());
+    host.write(0, 8, 1);
+    host.flush();
+    host.hold(is_root_put);
+    host.send_wish(snapshot("a", 1));
+    assert!(host.open.iter().any(is_root_put), "its objects are there");
+    host.kill();
+    host.open();
+    // Attaches by itself; the same writes are published under the new id when the disk wants it.
+    let first = collect(&mut host);
+    assert!(first.data > 0 && first.leaves > 0, "{first:?}");
+    let verdict = host.wish(snapshot("a", 1));
+    assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    let second = collect(&mut host);
+    assert_eq!((second.data, second.leaves), (0, 0));
+    assert_eq!(stored(&host), reached(&host));
+    assert_eq!(host.read(0, 8), [1; 8]);
+}
+
+#[test]
+fn orphans_stay_until_the_least_age() {
+    let mut host = Harness::born_with(4096, 64, bare());
+    host.write(0, 8, 1);
+    host.flush();
+    host.hold(is_root_put);
+    host.send_wish(Wish::Checkpoint);
+    host.kill();
+    host.open();
+    // The harness wrote everything at 0 s; its wall clock shows 1,700,000,000 s.
+    let min_age = Some(Duration::from_secs(1_700_000_000 + 60));
+    let id = host.send_wish(Wish::Collect { min_age });
+    host.pass(Duration::from_secs(30));
+    match host.told.remove(&id) {
+        Some(Verdict::Collected(young)) => {
+            assert_eq!((young.data, young.leaves), (0, 0));
+            assert_eq!(young.young, 2);
+        }
+        other => panic!("{other:?}"),
+    }
+    host.pass(Duration::from_secs(60));
+    let verdict = host.wish(Wish::Collect { min_age });
+    assert!(matches!(verdict, Verdict::Collected(old) if old.young == 0 && old.data == 1));
+}
+
+#[test]
+fn a_search_that_another_host_ends_is_refused() {
+    let mut host = Harness::born_with(4096, 64, bare());
+    host.write(0, 8, 1);
+    host.flush();
+    host.hold(is_root_put);
+    host.send_wish(Wish::Checkpoint);
+    host.kill();
+    host.open();
+    host.hold(is_delete);
+    let search = host.send_wish(COLLECT);
+    host.pass(Duration::from_secs(5));
+    assert!(host.open.iter().any(is_delete));
+    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    let verdict = other.wish(TAKE);
+    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    // Its own next publish looks, and finds the door shut.
+    let late = host.send_wish(Wish::Checkpoint);
+    host.release();
+    host.pass(Duration::from_secs(30));
+    for wish in [search, late] {
+        let verdict = host.told.get(&wish);
+        let is_over = matches!(
+            verdict,
+            Some(Verdict::Refused(Refusal::Fenced) | Verdict::NotConfirmed)
+        );
+        assert!(is_over, "{verdict:?}");
+    }
+    let verdict = host.wish(COLLECT);
+    assert!(
+        matches!(verdict, Verdict::Refused(Refusal::Fenced)),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn nothing_goes_while_a_read_holds_it() {
+    let mut host = Harness::born_with(4096, 64, bare());
+    host.write(0, 8, 1);
+    let verdict = host.wish(Wish::Checkpoint);
+    assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    let old = reached(&host);
+    host.hold(is_frames);
+    host.send(engine::command::Command::Read(engine::units::Extent::new(
+        0, 8,
+    )));
+    assert!(host.open.iter().any(is_frames));
+    for fill in [2, 3] {
+        host.write(0, 8, fill);
+        let verdict = host.wish(Wish::Checkpoint);
+        assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    }
+    host.pass(Duration::from_secs(1200));
+    let data = |names: &BTreeSet<String>| -> BTreeSet<String> {
+        let data = names.iter().filter(|name| name.starts_with("chunks/"));
+        data.cloned().collect()
+    };
+    assert!(
+        data(&old).is_subset(&stored(&host)),
+        "the read is still under way"
+    );
+    host.release();
+    host.pass(Duration::from_secs(60));
+    assert_eq!(stored(&host), reached(&host));
+}
+
+// --- pins ---
+
+fn child_container() -> Container {
+    Container::new("child", VolumeId([8; 16]))
+}
+
+/// A parent whose snapshot `a` was cloned and then superseded, and the child.
+fn with_a_child() -> (Harness, Harness) {
+    let mut parent = Harness::born_with(4096, 64, bare());
+    parent.write(0, 8, 1);
+    let mut child = Harness::host_of(
+        child_container(),
+        Rc::clone(&parent.store),
+        2,
+        parent.geometry,
+        bare(),
+    );
+    let spec = BirthSpec {
+        geometry: parent.geometry,
+        kind: VolumeKind::Disk,
+        parent: Some(parent.volume.root().expect("it is born").container.clone()),
+        attributes: Vec::new(),
+    };
+    assert!(matches!(child.wish(Wish::Birth(spec)), Verdict::Begun));
+    let pinned = parent.wish(Wish::Pin {
+        child: child_container(),
+        snapshot: None,
+    });
+    let Verdict::Pinned(base) = pinned else {
+        panic!("{pinned:?}");
+    };
+    // The child is unborn, and its pin holds.
+    assert_eq!(collect(&mut parent).unpinned, []);
+    let base = Some(base);
+    let verdict = child.wish(Wish::FinishBirth { base });
+    assert!(matches!(verdict, Verdict::Born(_)), "{verdict:?}");
+    parent.write(0, 8, 2);
+    let verdict = parent.wish(Wish::Checkpoint);
+    assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    parent.pass(Duration::from_secs(1200));
+    (parent, child)
+}
+
+fn pins(host: &Harness) -> usize {
+    host.volume.root().map_or(0, |root| root.pins.len())
+}
+
+#[test]
+fn a_pin_holds_while_its_child_reaches_the_parent() {
+    let (mut parent, mut child) = with_a_child();
+    assert_eq!(child.read(0, 8), [1; 8]);
+    // A block of each chunk is its own now; the rest is still the parent's.
+    child.write(0, 1, 3);
+    child.write(4, 1, 3);
+    let verdict = child.wish(snapshot("s", 1));
+    assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    assert_eq!(collect(&mut parent).unpinned, []);
+    // Its present lets go, its snapshot does not.
+    child.write(0, 8, 4);
+    let verdict = child.wish(Wish::Checkpoint);
+    assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    child.pass(Duration::from_secs(1200));
+    assert_eq!(collect(&mut parent).unpinned, []);
+    assert_eq!(pins(&parent), 1);
+    assert_eq!(child.read(0, 8), [4; 8]);
+}
+
+#[test]
+fn a_pin_goes_when_nothing_of_its_child_reaches_the_parent() {
+    let (mut parent, mut child) = with_a_child();
+    child.write(0, 8, 4);
+    let verdict = child.wish(Wish::Checkpoint);
+    assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    let unpinned = collect(&mut parent).unpinned;
+    assert_eq!(unpinned.len(), 1, "{:?}", parent.volume.root());
+    parent.pass(Duration::from_secs(1));
+    assert_eq!(pins(&parent), 0);
+    parent.pass(Duration::from_secs(1200));
+    collect(&mut parent);
+    // What only the pin kept is gone, root and all.
+    assert_eq!(stored_of(&parent, "disk"), reached(&parent));
+    assert_eq!(parent.read(0, 8), [2; 8]);
+}
+
+#[test]
+fn a_pin_goes_when_its_childs_superblock_is_gone() {
+    let (mut parent, _child) = with_a_child();
+    let gone = (child_container(), ObjectName::Volume.to_string());
+    parent.store.borrow_mut().objects.remove(&gone);
+    assert_eq!(collect(&mut parent).unpinned.len(), 1);
+    parent.pass(Duration::from_secs(1200));
+    assert_eq!(pins(&parent), 0);
+    collect(&mut parent);
+    assert_eq!(stored_of(&parent, "disk"), reached(&parent));
+}
+
+#[test]
+fn a_pin_holds_while_the_store_does_not_say() {
+    let (mut parent, _child) = with_a_child();
+    let gone = (child_container(), ObjectName::Volume.to_string());
+    parent.store.borrow_mut().objects.remove(&gone);
+    parent.store.borrow_mut().away = Some(StoreError::Denied);
+    let verdict = parent.wish(COLLECT);
+    assert!(matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
+    parent.store.borrow_mut().away = None;
+    assert_eq!(pins(&parent), 1);
+    assert_eq!(collect(&mut parent).unpinned.len(), 1);
+}
