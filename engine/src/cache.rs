@@ -181,8 +181,9 @@ impl<P: Payload> Cache<P> {
             .frame
             .as_ref()
             .map(|frame| (frame.object.clone(), frame.offset));
-        if let Some(key) = key {
-            if good && !state.doomed {
+        // A doomed slot holds nothing any more: the frame may be in another one by now.
+        if let Some(key) = key.filter(|_| !state.doomed) {
+            if good {
                 self.held.insert(key, Held::Slot(slot));
             } else {
                 self.held.remove(&key);
@@ -197,7 +198,7 @@ impl<P: Payload> Cache<P> {
         let Some(state) = self.slots.get_mut(slot as usize) else {
             return;
         };
-        if let Some(frame) = &state.frame {
+        if let Some(frame) = state.frame.as_ref().filter(|_| !state.doomed) {
             self.held.remove(&(frame.object.clone(), frame.offset));
             state.doomed = true;
         }
@@ -247,5 +248,87 @@ impl<P: Payload> Cache<P> {
             return Some(at as u32);
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{AttachId, Container, Version, VolumeId};
+    use crate::object::names::DataName;
+    use crate::units::{ByteCount, ChunkIndex};
+
+    #[derive(Clone, Debug)]
+    struct NoBytes;
+
+    impl Payload for NoBytes {
+        fn len(&self) -> ByteCount {
+            ByteCount(0)
+        }
+        fn slice(&self, _: Range<u64>) -> Self {
+            Self
+        }
+    }
+
+    fn key() -> FrameKey {
+        let name = DataName {
+            version: Version(1),
+            first: ChunkIndex(0),
+            last: ChunkIndex(0),
+            attach: AttachId::default(),
+            serial: 1,
+        };
+        let container = Container::new("disk", VolumeId([1; 16]));
+        (ObjectRef { container, name }, 0)
+    }
+
+    fn fill(cache: &mut Cache<NoBytes>) -> Option<u32> {
+        let grains = SmallVec::from_elem(GrainIndex(0), 1);
+        let sums = SmallVec::from_elem(BoundSum::default(), 1);
+        let begun = cache.begin_fill(&key().0, 0, grains, sums, Parts::default());
+        begun.map(|(slot, _)| slot)
+    }
+
+    fn slot_of(cache: &Cache<NoBytes>) -> Option<u32> {
+        match cache.get(&key()) {
+            Some(Held::Slot(slot)) => Some(*slot),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_slot_dropped_twice_leaves_the_frames_next_slot_alone() {
+        let mut cache = Cache::new(4);
+        cache.set_frame_grains(1);
+        let first = fill(&mut cache).expect("there is room");
+        cache.end_fill(first, true);
+        // Two reads of it find damage, one after the other.
+        assert!(cache.read(first, 0..1, 0..1).is_some());
+        assert!(cache.read(first, 0..1, 0..1).is_some());
+        cache.unpin(first);
+        cache.drop_slot(first);
+        let second = fill(&mut cache).expect("it was dropped");
+        cache.end_fill(second, true);
+        assert_ne!(first, second);
+        cache.drop_slot(first);
+        cache.unpin(first);
+        assert_eq!(slot_of(&cache), Some(second));
+        assert_eq!(cache.used(), 1);
+    }
+
+    #[test]
+    fn a_fill_that_ends_after_its_slot_was_dropped_leaves_the_frames_next_slot_alone() {
+        for good in [true, false] {
+            let mut cache = Cache::new(4);
+            cache.set_frame_grains(1);
+            let first = fill(&mut cache).expect("there is room");
+            cache.drop_slot(first);
+            let second = fill(&mut cache).expect("it was dropped");
+            cache.end_fill(first, good);
+            assert!(cache.get(&key()).is_some(), "on its way into {second}");
+            cache.end_fill(second, true);
+            assert_eq!(slot_of(&cache), Some(second));
+            assert_eq!(cache.used(), 1);
+        }
     }
 }
