@@ -36,8 +36,8 @@ const FRAMES_PER_COMMIT: u32 = 512;
 /// A publish merges at least so many bytes if they are ready …
 const MERGE_BYTES_MIN: u64 = 64 << 20;
 
-/// … and so many times what it carries for itself: the worst case of the rule that counts the layers.
-const MERGE_SHARE: u64 = 5;
+/// … and so many times what it carries for itself: the worst case of the rule that counts the layers, rounded up.
+const MERGE_SHARE: u64 = 8;
 
 /// One candidate is looked at per fact; while none comes, as often as this.
 const PACE: Duration = Duration::from_millis(1);
