@@ -124,6 +124,7 @@ pub struct Collect {
     unfolded: VecDeque<Unfolded>,
     /// Ripe versions: ordinal once known, and whether they can be finished.
     ripe: Vec<Ripe>,
+    ripe_at: BTreeMap<RootName, u32>,
     suspects: BTreeMap<(LeafIndex, LeafRef), Vec<u32>>,
     /// Riding leaves of ripe roots, which need no second read.
     riding: BTreeMap<LeafRef, Arc<Leaf>>,
@@ -188,8 +189,9 @@ impl Collect {
     /// A run for what is ripe. A ripe version that the root does not list as dying, or lists as live too, is left alone.
     pub fn new(task: Task) -> Self {
         let live = live_names(&task.root);
+        let dying: BTreeSet<RootName> = task.root.dying.iter().map(|dying| dying.root).collect();
         let ripe: Vec<Ripe> = (task.ripe.iter())
-            .filter(|name| task.root.dying.iter().any(|dying| dying.root == **name))
+            .filter(|name| dying.contains(name))
             .filter(|name| !live.contains(name) && !task.gone.contains(name))
             .map(|name| Ripe {
                 name: *name,
@@ -197,6 +199,8 @@ impl Collect {
                 state: RipeState::There,
             })
             .collect();
+        // There are no more of them than a root lists.
+        let ripe_at = (0..).zip(&ripe).map(|(at, ripe)| (ripe.name, at)).collect();
         Self {
             step: Step::Strays,
             queue: VecDeque::new(),
@@ -205,6 +209,7 @@ impl Collect {
             slots: 0,
             unfolded: VecDeque::new(),
             ripe,
+            ripe_at,
             suspects: BTreeMap::new(),
             riding: BTreeMap::new(),
             suspects_done: None,
@@ -298,13 +303,11 @@ impl Collect {
                 self.again.push((now + ASK_AGAIN, errand));
             }
             (Errand::Dying(name), Outcome::Meta(Meta::Root(root), _)) if root.name == name => {
-                let at = self.ripe.iter().position(|ripe| ripe.name == name);
-                let Some(ripe) = at.and_then(|at| self.ripe.get_mut(at)) else {
+                let Some((at, ripe)) = self.ripe_mut(name) else {
                     return;
                 };
                 ripe.ordinal = Some(root.ordinal);
-                // An index into `ripe`, which is as long as a list in a root.
-                self.unfold(root, Of::Ripe(at.unwrap_or_default() as u32));
+                self.unfold(root, Of::Ripe(at));
             }
             (Errand::Dying(name), Outcome::Store(StoreError::Absent)) => {
                 self.set_state(name, RipeState::Gone);
@@ -389,9 +392,15 @@ impl Collect {
     }
 
     fn set_state(&mut self, name: RootName, state: RipeState) {
-        if let Some(ripe) = self.ripe.iter_mut().find(|ripe| ripe.name == name) {
+        if let Some((_, ripe)) = self.ripe_mut(name) {
             ripe.state = state;
         }
+    }
+
+    /// A ripe version and its index.
+    fn ripe_mut(&mut self, name: RootName) -> Option<(u32, &mut Ripe)> {
+        let at = *self.ripe_at.get(&name)?;
+        Some((at, self.ripe.get_mut(at as usize)?))
     }
 
     fn is_idle(&self) -> bool {

@@ -18,6 +18,10 @@ use alloc::vec::Vec;
 /// A run that was stopped begins again after the grace, and never sooner than this.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// Between two runs lies this share of the grace at least, and at least a second.
+const GRACE_SHARE: u32 = 8;
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+
 /// Wishes for a search that may wait at once.
 const WISHES: usize = 16;
 
@@ -42,7 +46,7 @@ pub(crate) struct Sweep {
     drained: BTreeMap<RootName, u64>,
     /// Cannot be read: left alone by this process.
     damaged: BTreeSet<RootName>,
-    /// After a run that was stopped: when the next may begin.
+    /// When the next run may begin that nobody asks for.
     next_at: Option<Instant>,
     /// Who waits for a search for orphans, and the least age asked for.
     wishes: Vec<(WishId, Duration)>,
@@ -70,7 +74,6 @@ impl Sweep {
         self.damaged.retain(|name| listed.contains(name));
         self.loose.retain(|pin| root.pins.contains(pin));
         // What a live root no longer uses may let a root go that had to stay: those wait for the next grace.
-        self.next_at = None;
         self.idle_until = None;
     }
 
@@ -325,6 +328,9 @@ impl<P: Payload> Volume<P> {
     fn sweep_end(&mut self, report: Report) {
         self.sweep.run = None;
         self.sweep.idle_until = None;
+        // A run reads every dying root whose grace still runs: many that end one after another are served by few runs.
+        let pause = self.limits.delete_grace / GRACE_SHARE;
+        self.sweep.next_at = Some(self.now + pause.max(PAUSE_MIN));
         self.sweep.gone.extend(report.gone.iter().copied());
         self.sweep.drained.extend(report.drained);
         for name in &report.damaged {
