@@ -391,6 +391,16 @@ impl Hydrate {
             .min()
     }
 
+    /// The store answers again: what waits out its backoff is asked at once.
+    pub(crate) fn hurry(&mut self) {
+        for (id, fetch) in &mut self.fetches {
+            if fetch.retry_at.take().is_some() {
+                fetch.attempts = 0;
+                self.line.push_back(*id);
+            }
+        }
+    }
+
     /// Puts what is due in line again.
     pub(crate) fn due(&mut self, now: Instant) {
         for (id, fetch) in &mut self.fetches {

@@ -29,6 +29,9 @@ use alloc::vec::Vec;
 /// Files that guest writes leave alone: one for notes' and voids' sake, one for rewrites after a failed append or sync.
 const RESERVE: usize = 2;
 
+/// Records kept until they are durable, so that records without data are bounded too. Half of them order a sync.
+const KEPT_RECORDS_MAX: usize = 8192;
+
 /// An append is tried in so many files before its write is answered with an error.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -116,7 +119,7 @@ struct File {
     next_page: u32,
     /// No more appends.
     closed: bool,
-    /// A sync or append failed: removed instead of recycled.
+    /// A sync or append failed, or it has another size than ours: removed instead of recycled.
     condemned: bool,
     /// Highest seq that has a place here.
     last_seq: Seq,
@@ -269,8 +272,9 @@ impl<P: Payload> Journal<P> {
         }
     }
 
-    /// Takes over what a recovery found: files that hold records, files that are free, and where the history stands.
-    pub(crate) fn resume(&mut self, found: replay::Resumed) {
+    /// Takes over what a recovery found: files that hold records, files that are free, and where the history stands. Files
+    /// of another size than ours are read and never written: they are removed once nothing in them is needed.
+    pub(crate) fn resume(&mut self, found: replay::Resumed, other_size: &[FileId]) {
         self.lap = found.lap;
         self.next_file = found.next_file;
         for file in found.in_use {
@@ -280,6 +284,7 @@ impl<P: Payload> Journal<P> {
             state.last_seq = file.last;
             state.applied = file.last;
             state.synced = file.last;
+            state.condemned = other_size.contains(&file.file);
             self.files.insert(file.file, state);
             self.order.push_back(file.file);
         }
@@ -402,7 +407,8 @@ impl<P: Payload> Journal<P> {
 
     /// Whether a guest's record with so many bytes of data has a place now.
     pub(crate) fn has_room(&self, data_bytes: u64) -> bool {
-        if self.read_only || self.held_bytes() >= self.kept_max {
+        let records = self.kept.len() + self.flight.len();
+        if self.read_only || self.held_bytes() >= self.kept_max || records >= KEPT_RECORDS_MAX {
             return false;
         }
         if self
@@ -731,7 +737,10 @@ impl<P: Payload> Journal<P> {
             });
         }
         // Half the bound orders a sync, so that the bound itself is seldom met.
-        if self.kept_bytes * 2 >= self.kept_max || self.held_bytes() >= self.kept_max {
+        if self.kept_bytes * 2 >= self.kept_max
+            || self.held_bytes() >= self.kept_max
+            || self.kept.len() * 2 >= KEPT_RECORDS_MAX
+        {
             self.wanted = self.ordered;
         }
         self.pump_sync(out);

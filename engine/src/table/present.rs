@@ -153,6 +153,12 @@ impl Present {
         }
     }
 
+    /// Whether the present root has a leaf there.
+    pub(crate) fn names(&self, at: &LeafRef) -> bool {
+        let root = self.root.as_ref().map(|(root, _)| root);
+        root.is_some_and(|root| root.leaves.values().any(|named| named == at))
+    }
+
     /// Where the leaf that is being loaded under `hash` lies.
     pub(crate) fn loading(&self, hash: Hash) -> Option<&LeafRef> {
         match self.leaves.get(&hash) {

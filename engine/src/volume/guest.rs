@@ -12,7 +12,7 @@ use crate::layers::map::{PiecePlace, Source};
 use crate::layers::split;
 use crate::payload::{Parts, Payload};
 use crate::time::Instant;
-use crate::units::{Extent, RECORD_BYTES_MAX};
+use crate::units::{Extent, Geometry, RECORD_BYTES_MAX};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use smallvec::SmallVec;
@@ -90,7 +90,7 @@ impl<P> Default for Guests<P> {
     }
 }
 
-impl<P> Guests<P> {
+impl<P: Payload> Guests<P> {
     /// Commands in flight, reads apart.
     pub(crate) fn under_way(&self) -> u32 {
         (self.parked.len()
@@ -100,6 +100,27 @@ impl<P> Guests<P> {
             + self.acks.len()
             + self.durable.len()
             + self.stored.len()) as u32
+    }
+
+    /// Bytes that commands without a seq carry or ask for. Reads under way are counted elsewhere.
+    pub(crate) fn waiting_bytes(&self, geometry: Option<Geometry>) -> u64 {
+        let asked = |extent: &Extent| geometry.map_or(0, |g| g.bytes(extent.count).0);
+        let commands = self.parked.iter().chain(&self.behind);
+        let commands = commands.map(|(_, command)| match command {
+            Command::Read(extent) => asked(extent),
+            Command::Write { data, .. } => data.len().0,
+            Command::CompareAndWrite { expect, data, .. } => expect.len().0 + data.len().0,
+            _ => 0,
+        });
+        let of = |records: &VecDeque<(RecordBody, Parts<P>)>| {
+            records.iter().map(|(_, data)| data.len().0).sum::<u64>()
+        };
+        let held = self.held.iter().map(|writing| of(&writing.records));
+        let caws = self
+            .caws
+            .values()
+            .map(|caw| caw.expect.len().0 + of(&caw.records));
+        commands.chain(held).chain(caws).sum()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

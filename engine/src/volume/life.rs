@@ -30,6 +30,9 @@ use alloc::vec::Vec;
 /// The attribute that sets the checkpoint interval, in seconds as decimal digits.
 const CHECKPOINT_INTERVAL_ATTRIBUTE: &str = "checkpoint-interval";
 
+/// A store without a good answer for so long was away; less is a hiccup.
+const OUTAGE: Duration = Duration::from_secs(1);
+
 /// What an outcome of ours belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Op {
@@ -1459,8 +1462,15 @@ impl<P: Payload> Volume<P> {
 
     /// The store gave an answer that means something.
     pub(crate) fn store_answered(&mut self) {
-        self.own.away_since = None;
+        let away_since = self.own.away_since.take();
         self.own.busy_since = None;
+        if away_since.is_some_and(|since| since + OUTAGE <= self.now) {
+            // What failed a moment ago keeps its backoff: one bad object must not be asked for in a ring.
+            self.hydrate.hurry();
+            let hashes: Vec<Hash> = self.own.leaf_retries.drain(..).map(|(_, h)| h).collect();
+            hashes.into_iter().for_each(|hash| self.leaf_retry(hash));
+            self.hydrate_pump();
+        }
         if self.own.gate == Some(Gate::Closed(GateReason::StoreAway))
             && self.own.phase == Phase::Serving
         {

@@ -29,7 +29,7 @@ use crate::publish::{self, Publishing};
 use crate::slots::Out;
 use crate::table::present::Present;
 use crate::time::{Instant, WallTime};
-use crate::units::{ByteCount, Extent, Geometry, Lba};
+use crate::units::{BlockCount, ByteCount, Extent, Geometry, Lba};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -311,14 +311,14 @@ impl<P: Payload> Volume<P> {
     /// What may enter now.
     pub fn credits(&self) -> Credits {
         let busy = self.guest.under_way() + self.reads.len() as u32;
+        let read = self.geometry.map_or(0, |geometry| {
+            geometry.bytes(BlockCount(self.reads.blocks())).0
+        });
+        let waiting = self.guest.waiting_bytes(self.geometry);
+        let bytes = self.journal.held_bytes() + read + waiting;
         Credits {
             commands: self.limits.inflight_commands.saturating_sub(busy),
-            bytes: ByteCount(
-                self.limits
-                    .inflight_bytes
-                    .0
-                    .saturating_sub(self.journal.held_bytes()),
-            ),
+            bytes: ByteCount(self.limits.inflight_bytes.0.saturating_sub(bytes)),
             loads: self
                 .limits
                 .uploads

@@ -63,6 +63,8 @@ struct ReadOp<P> {
 #[derive(Debug)]
 pub(crate) struct Reads<P> {
     ops: BTreeMap<u64, ReadOp<P>>,
+    /// Of all of them together.
+    blocks: u64,
     next: u64,
     /// Found damaged in a journal file that is in doubt: looked up again when the journal has settled it.
     unsettled: Vec<(u64, Extent)>,
@@ -72,6 +74,7 @@ impl<P> Default for Reads<P> {
     fn default() -> Self {
         Self {
             ops: BTreeMap::new(),
+            blocks: 0,
             next: 0,
             unsettled: Vec::new(),
         }
@@ -82,6 +85,22 @@ impl<P> Reads<P> {
     /// Reads under way.
     pub(crate) fn len(&self) -> usize {
         self.ops.len()
+    }
+
+    /// Blocks that they ask for.
+    pub(crate) const fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    fn insert(&mut self, op: u64, read: ReadOp<P>) {
+        self.blocks += read.extent.count.0;
+        self.ops.insert(op, read);
+    }
+
+    fn remove(&mut self, op: u64) -> Option<ReadOp<P>> {
+        let read = self.ops.remove(&op)?;
+        self.blocks -= read.extent.count.0;
+        Some(read)
     }
 }
 
@@ -101,7 +120,7 @@ impl<P: Payload> Volume<P> {
             left: extent.count.0,
             waiting: SmallVec::new(),
         };
-        self.reads.ops.insert(op, read);
+        self.reads.insert(op, read);
         self.resolve(op, extent);
         self.hydrate_pump();
     }
@@ -402,6 +421,10 @@ impl<P: Payload> Volume<P> {
                     })
                     .unwrap_or_default();
                 self.store_answered();
+                let is_newest = self
+                    .present
+                    .loading(hash)
+                    .is_some_and(|at| self.present.names(at));
                 let waiters = self.present.failed(hash);
                 self.out.push(Effect::Notice(Notice::StoreWaiting {
                     object: place.clone(),
@@ -409,6 +432,8 @@ impl<P: Payload> Volume<P> {
                 }));
                 for waiter in waiters {
                     match waiter {
+                        // Only the newest table decides what must be there: ask it again.
+                        LeafWaiter::Read(op) if !is_newest => self.resolve_waiting(op),
                         LeafWaiter::Read(op) => {
                             let waiting = self
                                 .reads
@@ -443,21 +468,21 @@ impl<P: Payload> Volume<P> {
     fn leaf_came(&mut self, hash: Hash, leaf: alloc::sync::Arc<crate::table::types::Leaf>) {
         for waiter in self.present.loaded(hash, leaf) {
             match waiter {
-                LeafWaiter::Read(op) => {
-                    let waiting = self
-                        .reads
-                        .ops
-                        .get_mut(&op)
-                        .map(|read| core::mem::take(&mut read.waiting));
-                    for extent in waiting.into_iter().flatten() {
-                        self.resolve(op, extent);
-                    }
-                }
+                LeafWaiter::Read(op) => self.resolve_waiting(op),
                 // `publish_step` looks it up again.
                 LeafWaiter::Publish => self.publish_leaf_came(),
             }
         }
         self.hydrate_pump();
+    }
+
+    /// Looks up again what of a read waits for leaves.
+    fn resolve_waiting(&mut self, op: u64) {
+        let read = self.reads.ops.get_mut(&op);
+        let waiting = read.map(|read| core::mem::take(&mut read.waiting));
+        for extent in waiting.into_iter().flatten() {
+            self.resolve(op, extent);
+        }
     }
 
     // --- frames from the store ---
@@ -659,7 +684,7 @@ impl<P: Payload> Volume<P> {
         if read.left > 0 {
             return;
         }
-        let Some(mut read) = self.reads.ops.remove(&op) else {
+        let Some(mut read) = self.reads.remove(op) else {
             return;
         };
         read.got.sort_by_key(|(at, _)| *at);
@@ -679,7 +704,7 @@ impl<P: Payload> Volume<P> {
     }
 
     fn read_fail(&mut self, op: u64, at: Lba) {
-        let Some(read) = self.reads.ops.remove(&op) else {
+        let Some(read) = self.reads.remove(op) else {
             return;
         };
         let failure = Failure::Damaged { at };
@@ -702,16 +727,17 @@ impl<P: Payload> Volume<P> {
             .iter()
             .find(|(_, read)| read.owner == Owner::Guest(tag))
             .map(|(op, _)| *op);
-        op.is_some_and(|op| self.reads.ops.remove(&op).is_some())
+        op.is_some_and(|op| self.reads.remove(op).is_some())
     }
 
     pub(super) fn reads_abort_caw(&mut self, caw: u64) {
-        self.reads
-            .ops
-            .retain(|_, read| read.owner != Owner::Caw(caw));
+        let of_caw = |(_, read): &(&u64, &ReadOp<P>)| read.owner == Owner::Caw(caw);
+        let op = self.reads.ops.iter().find(of_caw).map(|(op, _)| *op);
+        op.map(|op| self.reads.remove(op));
     }
 
     pub(super) fn reads_drain(&mut self) -> Vec<Tag> {
+        self.reads.blocks = 0;
         core::mem::take(&mut self.reads.ops)
             .into_values()
             .filter_map(|read| match read.owner {

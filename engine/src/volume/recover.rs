@@ -140,10 +140,11 @@ impl<P: Payload> Volume<P> {
                 .max()
                 .unwrap_or_default();
             self.recovery.dead = Vec::new();
-            self.journal.resume(Resumed {
+            let resumed = Resumed {
                 next_file,
                 ..Resumed::default()
-            });
+            };
+            self.journal.resume(resumed, &[]);
             self.own.orphans = files.iter().map(|f| f.file).collect();
             self.own.opened_blank();
             return;
@@ -152,7 +153,8 @@ impl<P: Payload> Volume<P> {
         self.cache.set_frame_grains(note.geometry.frame_grains);
         self.cache.resume(slots);
         self.notes.note = Some((*note).clone());
-        // A file that a crash left short is never written to: it goes once nothing in it is needed.
+        // A file that a crash left short, or another configuration made, is never written to: it goes once nothing in it is
+        // needed.
         let whole = self.limits.file_bytes;
         self.recovery.short = files
             .iter()
@@ -229,7 +231,7 @@ impl<P: Payload> Volume<P> {
         for file in &history.resumed.in_use {
             self.out.sync(Pending::Recover(Op::Sync), file.file);
         }
-        self.journal.resume(history.resumed);
+        self.journal.resume(history.resumed, &short);
         if let Some(attach) = note.joined.last() {
             self.journal.set_attach(*attach);
         }

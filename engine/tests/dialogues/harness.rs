@@ -113,6 +113,14 @@ pub(crate) struct Disk {
     cache: BTreeMap<u32, (CachedFrame, Vec<u8>)>,
 }
 
+impl Disk {
+    /// No leaf is kept any more.
+    pub(crate) fn forget_leaves(&mut self) {
+        let is_leaf = |meta: &engine::effect::Meta| matches!(meta, engine::effect::Meta::Leaf(_));
+        self.metas.retain(|_, meta| !is_leaf(meta));
+    }
+}
+
 struct Pages<'a>(&'a [u8]);
 
 impl scan::PageSource for Pages<'_> {

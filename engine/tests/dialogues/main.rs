@@ -7,12 +7,13 @@ mod collect;
 mod harness;
 mod merge;
 
+use engine::Limits;
 use engine::command::{Command, Failure, Refusal, Reply, Verdict, Wish};
-use engine::effect::{DiskRequest, Effect, Gate, GateReason, StoreError, StoreRequest};
+use engine::effect::{DiskRequest, Effect, Expect, Gate, GateReason, StoreError, StoreRequest};
 use engine::ids::{FileId, Generation, Seq, Tag, WishKey};
 use engine::object::names::ObjectName;
 use engine::time::Duration;
-use engine::units::Extent;
+use engine::units::{ByteCount, Extent};
 use harness::{Buf, Harness};
 use std::rc::Rc;
 
@@ -436,6 +437,142 @@ fn a_flush_to_a_store_that_is_away_is_answered_busy() {
     let flush = host.send(Command::Flush);
     host.pass(Duration::from_secs(1));
     assert!(matches!(host.replies.get(&flush), Some(Reply::Done { .. })));
+}
+
+// --- an outage, and what is superseded meanwhile ---
+
+fn is_leaf_get(effect: &Effect<Buf>) -> bool {
+    matches!(effect, Effect::Store { request: StoreRequest::Get(get), .. }
+        if matches!(get.expect, Expect::Leaf(_)))
+}
+
+fn without_cache() -> Limits {
+    Limits {
+        file_bytes: ByteCount(64 << 12),
+        files: 8,
+        cache_slots: 0,
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn a_fetch_goes_on_at_the_first_good_answer_after_an_outage() {
+    let mut host = Harness::born_with(4096, 64, without_cache());
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.wish(Wish::Sessions(1));
+    host.store.borrow_mut().away = Some(StoreError::Unavailable);
+    let read = host.send(Command::Read(Extent::new(0, 8)));
+    // Asked after 0, 0.5, 1.5, 3.5 and 7.5 s, and then after 11.5 s; the watch every 5 s.
+    host.pass(Duration::from_millis(7_800));
+    host.store.borrow_mut().away = None;
+    host.pass(Duration::from_millis(2_500));
+    assert_eq!(host.read_reply(read), [1; 8]);
+}
+
+#[test]
+fn a_read_whose_leaf_was_superseded_and_collected_asks_the_newest_table() {
+    let limits = Limits {
+        riding_bytes: ByteCount(0),
+        ..without_cache()
+    };
+    let mut host = Harness::born_with(4096, 64, limits);
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    let old = host.volume.root().expect("committed").clone();
+    host.write(0, 4, 2);
+    host.flush();
+    host.hold(is_note);
+    host.send_wish(Wish::Checkpoint);
+    assert!(host.open.iter().any(is_note), "committed, and not noted");
+    host.kill();
+    host.disk.forget_leaves();
+    host.open();
+    // Served over the version before: the journal has the first half, the store the other.
+    host.hold(is_leaf_get);
+    let read = host.send(Command::Read(Extent::new(4, 4)));
+    assert!(host.open.iter().any(is_leaf_get));
+    // The attach finds the newer version, and what only the old one used is collected.
+    host.wish(Wish::Checkpoint);
+    for at in old.leaves.values() {
+        let name = at.home.object().to_string();
+        let key = (old.container.clone(), name);
+        assert!(host.store.borrow_mut().objects.remove(&key).is_some());
+    }
+    host.release();
+    assert_eq!(host.read_reply(read), [1; 4]);
+    assert_eq!(host.read(0, 4), [2; 4]);
+}
+
+// --- what the journal holds ---
+
+#[test]
+fn files_of_another_size_are_read_and_never_written_again() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.flush();
+    host.limits.file_bytes = ByteCount(32 << 12);
+    host.kill();
+    host.open();
+    assert_eq!(host.read(0, 8), [1; 8]);
+    for fill in 2..60 {
+        host.write(0, 64, fill);
+        host.wish(Wish::Checkpoint);
+    }
+    let sizes: Vec<usize> = host.disk.files.values().map(|f| f.written.len()).collect();
+    assert!(sizes.iter().all(|size| *size == 32 << 12), "{sizes:?}");
+    host.kill();
+    host.open();
+    assert_eq!(host.read(0, 64), [59; 64]);
+}
+
+#[test]
+fn discards_without_end_do_not_fill_the_memory() {
+    let mut host = Harness::born_with(
+        512,
+        1000,
+        Limits {
+            file_bytes: ByteCount(64 << 20),
+            files: 8,
+            ..Limits::default()
+        },
+    );
+    host.hold(is_sync);
+    let discard = |at| Command::Discard([Extent::new(at, 1)].into_iter().collect());
+    for n in 0..9000 {
+        host.send(discard(n % 1000));
+    }
+    assert!(host.open.iter().any(is_sync), "their number orders a sync");
+    assert_eq!(host.replies.len(), 8192, "the rest waits for it");
+    host.release();
+    assert_eq!(host.replies.len(), 9000);
+}
+
+#[test]
+fn reads_and_waiting_writes_use_up_the_credits() {
+    let mut host = Harness::born_with(4096, 1024, without_cache());
+    let all = host.volume.credits().bytes.0;
+    host.write(0, 16, 1);
+    host.wish(Wish::Checkpoint);
+    host.flush();
+    assert_eq!(host.volume.credits().bytes.0, all);
+    host.store.borrow_mut().away = Some(StoreError::Unavailable);
+    host.send(Command::Read(Extent::new(0, 16)));
+    assert_eq!(host.volume.credits().bytes.0, all - (16 << 12));
+    // Nothing is freed while the store is away: writes fill the journal, then wait.
+    host.hold(is_sync);
+    let mut held = 0;
+    for n in 0..40 {
+        let tag = host.send_write(n * 16, 16, 2);
+        held += u64::from(!host.replies.contains_key(&tag));
+    }
+    assert!(held > 0);
+    assert!(host.volume.credits().bytes.0 <= all - ((16 + held * 16) << 12));
+    host.pass(Duration::from_secs(13));
+    host.release();
+    host.store.borrow_mut().away = None;
+    host.pass(Duration::from_secs(60));
+    assert_eq!(host.volume.credits().bytes.0, all);
 }
 
 // --- bounded work ---
