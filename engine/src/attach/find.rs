@@ -136,8 +136,15 @@ pub(super) fn highest_opened(
 }
 
 /// The newest root of the attachment's own, else the base that it went on from. `None` of both: unborn.
-pub(super) fn newest(desk: &mut Desk, opened: &Token, hint: Option<RootName>) -> Option<Found> {
-    let own = newest_own(desk, opened, hint)?;
+///
+/// `read`: a root that was read before. If it is the one, its bytes are not asked for again: a name has one content.
+pub(super) fn newest(
+    desk: &mut Desk,
+    opened: &Token,
+    hint: Option<RootName>,
+    read: Option<&RootFound>,
+) -> Option<Found> {
+    let own = newest_own(desk, opened, hint, read)?;
     if own.is_some() || opened.base.is_none() {
         return Some(Found {
             is_own: own.is_some(),
@@ -145,7 +152,7 @@ pub(super) fn newest(desk: &mut Desk, opened: &Token, hint: Option<RootName>) ->
         });
     }
     let base = opened.base?;
-    let Some(found) = desk.root(base, None)? else {
+    let Some(found) = root_at(desk, base, read)? else {
         // The attachment's first root came after we looked, and its base is collected already.
         desk.contradiction(ObjectName::Root(base));
         return None;
@@ -156,16 +163,25 @@ pub(super) fn newest(desk: &mut Desk, opened: &Token, hint: Option<RootName>) ->
     })
 }
 
+/// A root, if it is there; one that was read before is.
+fn root_at(desk: &mut Desk, name: RootName, read: Option<&RootFound>) -> Option<Option<RootFound>> {
+    match read.filter(|read| read.root.name == name) {
+        Some(read) => Some(Some(read.clone())),
+        None => desk.root(name, None),
+    }
+}
+
 /// The newest root that the attachment wrote. `hint`: a root known to have been confirmed once, if it is its own.
 fn newest_own(
     desk: &mut Desk,
     opened: &Token,
     hint: Option<RootName>,
+    read: Option<&RootFound>,
 ) -> Option<Option<RootFound>> {
     let known = hint.and_then(|root| ordinal_of(opened, root)).unwrap_or(0);
     let floor = known.max(listed(desk, opened, known)?);
     // Speculative, for the time's sake: with a good hint this is the newest.
-    let guess = (floor > 0).then(|| desk.root(root_name(opened, floor), None));
+    let guess = (floor > 0).then(|| root_at(desk, root_name(opened, floor), read));
     let block = floor / ROOT_STRIDE * ROOT_STRIDE;
     // Asked together: in the usual case both are absent, and that is the end.
     let above = desk.exists(
@@ -184,7 +200,7 @@ fn newest_own(
     let name = root_name(opened, newest);
     let found = match guess {
         Some(guess) if newest == floor => guess?,
-        _ => desk.root(name, None)?,
+        _ => root_at(desk, name, read)?,
     };
     match found {
         Some(found) if found.root.ordinal == newest => Some(Some(found)),
@@ -285,7 +301,7 @@ pub(super) fn survey(desk: &mut Desk, hint: &mut Hint, bare: bool) -> Option<Sur
         return None;
     }
     let found = match &opened {
-        Some(opened) => newest(desk, opened, hint.root)?,
+        Some(opened) => newest(desk, opened, hint.root, None)?,
         None => Found::default(),
     };
     let superblock = superblock?;

@@ -15,6 +15,7 @@ impl Attach {
     pub(super) fn judge(&mut self, survey: Survey) {
         self.superblock = survey.superblock;
         self.highest = survey.claim;
+        self.read = survey.found.newest.clone();
         if self.superblock.is_none() && !self.how.finish {
             return self.over(End::Refused(Refusal::NoSuchVolume));
         }
@@ -73,7 +74,10 @@ impl Attach {
         let (between, _) = find::highest_opened(&mut self.desk, top, judged)?;
         let below = between.clone().or_else(|| self.below.clone());
         let found = match &below {
-            Some(token) => find::newest(&mut self.desk, token, self.spec.hint.root)?,
+            Some(token) => {
+                let (hint, read) = (self.spec.hint.root, self.read.as_ref());
+                find::newest(&mut self.desk, token, hint, read)?
+            }
             None => Found::default(),
         };
         if between.is_some() {

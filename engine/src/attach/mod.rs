@@ -100,6 +100,8 @@ pub struct Attach {
     /// What step 2 judged free: the attachment to follow.
     below: Option<Token>,
     took_over: bool,
+    /// The newest root that step 1 read.
+    read: Option<RootFound>,
     /// This attempt's claim.
     token: Token,
     /// When step 1 began.
@@ -140,6 +142,7 @@ impl Attach {
             highest: Generation(0),
             below: None,
             took_over: false,
+            read: None,
             token: Token {
                 attach: AttachId::default(),
                 holder: Holder::default(),

@@ -574,8 +574,11 @@ impl<P: Payload> Volume<P> {
 
     /// A version is committed: flushes that asked for the store are answered.
     pub(crate) fn stored_advanced(&mut self, cut: Seq) {
-        while let Some((_, tag)) = self.guest.stored.pop_front_if(|(seq, _)| *seq <= cut) {
-            self.answer_done(tag);
+        let is_stored = |(seq, _): &(Seq, Tag)| *seq <= cut;
+        while self.guest.stored.front().is_some_and(is_stored) {
+            if let Some((_, tag)) = self.guest.stored.pop_front() {
+                self.answer_done(tag);
+            }
         }
     }
 

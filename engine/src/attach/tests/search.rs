@@ -53,6 +53,23 @@ fn a_good_hint_costs_at_most_32_requests() {
     }
 }
 
+#[test]
+fn a_root_that_step_1_read_is_not_read_again() {
+    for count in [1, 3, 64, 65, 200] {
+        let mut world = long_volume(count);
+        let won = opened(world.run(&mut Attach::new(spec("new"), How::default())));
+        assert_eq!(won.base.map(|base| base.root.ordinal), Some(count));
+        let read = format!("get root {}.{} ", count - 1, OLD.generation.0);
+        let reads = world
+            .log
+            .iter()
+            .filter(|line| line.starts_with(&read))
+            .count();
+        assert_eq!(reads, 1, "{read}: {:#?}", world.log);
+        assert!(world.requests <= 27, "{}: {:#?}", world.requests, world.log);
+    }
+}
+
 /// How long an attach takes whose every absence is asked twice, one after the other, of a store that answers at once.
 #[track_caller]
 fn check_fits(limits: &Limits, count: u64, hint: Option<u64>, blind: bool, burnt: u64) {

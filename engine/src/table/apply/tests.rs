@@ -319,7 +319,7 @@ fn amplification(
         let Some(mut below) = entry.take() else {
             panic!("it was written");
         };
-        let mut grains = own.clone();
+        let mut grains = own;
         if let Some(count) = merge_count(&below) {
             let merged = merged(&below, count);
             grains = grains.union(&GrainBits::from(&merged.content));
