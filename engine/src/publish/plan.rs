@@ -699,9 +699,8 @@ fn next_to_plan(map: &ExtentMap, geometry: &Geometry, root: Option<&Root>, at: L
         let index = geometry.leaf_of(geometry.chunk_of(geometry.grain_of(next)));
         let leaf_blocks = geometry.chunk_blocks() * u64::from(geometry.leaf_chunks);
         let known = root.leaves.range(index..).next();
-        let end = known.map_or(extent.end().0, |(known, _)| {
-            extent.end().0.min(known.0 * leaf_blocks)
-        });
+        let leaf_start = known.map_or(u64::MAX, |(known, _)| known.0 * leaf_blocks);
+        let end = extent.end().0.min(leaf_start);
         // Only chunks of which this hole is all that the layer says.
         let end = end - end % geometry.chunk_blocks();
         if end <= next.0 {

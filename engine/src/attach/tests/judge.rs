@@ -22,7 +22,6 @@ fn follows_a_detached_holder() {
         get claim 2² = found
         get claim 2² = found
         list versions/ = 0 rows
-        get root 2.1 = found
         head root 63.1² = 404
         head root 3.1² = 404
         get root 1.1 = found
