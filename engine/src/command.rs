@@ -166,6 +166,9 @@ pub enum Wish<P> {
     },
     /// Drop the volume's cached frames. Answered by [`Verdict::Evicted`].
     Evict,
+    /// Ask the next door now: the first login after idle waits for it. Answered by [`Verdict::Looked`] once the answer, or
+    /// the lack of one within `restart_look`, has had its effect on the gate.
+    Look,
     /// So many sessions are logged in now. While there are any, the holder watches its door. Answered by
     /// [`Verdict::Sessions`].
     Sessions(u32),
@@ -218,6 +221,8 @@ pub enum Verdict {
     Reading(Arc<Root>),
     /// The volume is no more: its birth had been interrupted, or its deletion. Its folder can go.
     Erased,
+    /// The gate says what the store says of the next door; no answer changes nothing (mode `available`).
+    Looked,
     /// Noted.
     Sessions,
     /// So many bytes of cache are free again.

@@ -3,10 +3,11 @@
 mod unit;
 
 use crate::clock::Clock;
-use crate::driver::Deliver;
+use crate::driver::{Deliver, Driver};
 use crate::host::{Front, Offer};
 use crate::rate::Rates;
 use crate::report::{Exit, Report, Result};
+use engine::Wish;
 use engine::effect::{Gate, GateReason};
 use engine::ids::Container;
 use engine::table::types::VolumeKind;
@@ -19,11 +20,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use transport_iscsi::net::{Backend, Limits, Server};
-use transport_iscsi::target::{AddError, Credentials, Target, TargetSpec, UnitSpec};
+use transport_iscsi::target::{AddError, Credentials, Lookout, Target, TargetSpec, UnitSpec};
 use unit::Unit;
 
 /// Sessions of a target that is taken away end within this; then it is taken away all the same.
 const WITHDRAW: Duration = Duration::from_secs(20);
+
+/// The first login after idle waits at most so long for a look.
+const LOGIN_WAIT: Duration = Duration::from_secs(3);
 
 /// Between two looks whether they ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -192,6 +196,33 @@ async fn follow(mut gate: watch::Receiver<Gate>, target: Weak<Target>) {
     }
 }
 
+/// Has a volume look at its next door before the first login after idle is let in.
+#[derive(Debug)]
+struct Looker {
+    driver: Driver,
+    target: Weak<Target>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Lookout for Looker {
+    fn look(&self) {
+        let (driver, target) = (self.driver.clone(), self.target.clone());
+        self.runtime.spawn(async move {
+            // No answer in time: served on, as the engine would (mode `available`). A stopped volume answers nothing.
+            let _ = tokio::time::timeout(LOGIN_WAIT, driver.wish(Wish::Look)).await;
+            let Some(target) = target.upgrade() else {
+                return;
+            };
+            // Not by way of the task that follows the gate: the login must not overtake it.
+            let gate = *driver.gate().borrow();
+            if target.gate() != gate {
+                target.set_gate(gate);
+            }
+            target.looked();
+        });
+    }
+}
+
 impl Front for IscsiFront {
     fn offer(&self, offer: Offer) -> Result<()> {
         let container = offer.driver.container().clone();
@@ -215,6 +246,11 @@ impl Front for IscsiFront {
             };
             report.cause(error)
         })?;
+        target.set_lookout(Arc::new(Looker {
+            driver: unit.driver().clone(),
+            target: Arc::downgrade(&target),
+            runtime: tokio::runtime::Handle::current(),
+        }));
         let gate = gate.map(|gate| tokio::spawn(follow(gate, Arc::downgrade(&target))));
         let offered = Offered {
             container,

@@ -325,6 +325,7 @@ impl World {
                 Verdict::Evicted(_)
                 | Verdict::Inspected(_)
                 | Verdict::Pinned(_)
+                | Verdict::Looked
                 | Verdict::Sessions
                 | Verdict::NotConfirmed,
                 _,

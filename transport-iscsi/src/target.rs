@@ -15,7 +15,7 @@ use engine::effect::{Gate, GateReason};
 use engine::ids::VolumeId;
 use engine::units::BlockCount;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 /// What a logical unit shall be.
 #[derive(Clone, Debug)]
@@ -259,7 +259,7 @@ pub trait Doorbell: Send + Sync + fmt::Debug {
 pub enum Mail {
     /// End the session: abort its commands, close.
     End(EndReason),
-    /// A session that stood in the way of this login is gone.
+    /// What stood in the way of this login is gone: a session, or the lack of a look.
     Departed,
     /// A UNIT ATTENTION for the next command to a unit.
     Attention {
@@ -370,9 +370,27 @@ struct Registered {
     waiters: Vec<Arc<Mailbox>>,
 }
 
+/// Asked before an idle target lets its first session in. The program's side.
+pub trait Lookout: Send + Sync + fmt::Debug {
+    /// Find out whether the target may serve, set its gate accordingly, then call [`Target::looked`]; within some seconds,
+    /// for a login waits. Must not block.
+    fn look(&self);
+}
+
+/// Logins to an idle target.
+#[derive(Debug, Default)]
+struct Looking {
+    /// A look is under way for them.
+    waiters: Vec<Arc<Mailbox>>,
+    /// The look was made: they may try again.
+    passed: Vec<Arc<Mailbox>>,
+}
+
 /// A target: its description, its gate and its sessions.
 #[derive(Debug)]
 pub struct Target {
+    lookout: OnceLock<Arc<dyn Lookout>>,
+    looking: Mutex<Looking>,
     spec: TargetSpec,
     units: Vec<Arc<LogicalUnit>>,
     open: Mutex<Gate>,
@@ -384,7 +402,7 @@ pub struct Target {
 pub(crate) enum Admission {
     /// It is registered under this TSIH.
     In(u16),
-    /// A session stands in the way and was told to end; [`Mail::Departed`] says when to try again.
+    /// A session stands in the way and was told to end, or a look is under way; [`Mail::Departed`] says when to try again.
     Wait,
     /// The gate is closed.
     Shut,
@@ -414,6 +432,40 @@ impl Target {
         if gate != Gate::Open {
             self.end_all(EndReason::GateClosed);
         }
+    }
+
+    /// Has the first session after idle wait until `lookout` has looked. Once per target.
+    pub fn set_lookout(&self, lookout: Arc<dyn Lookout>) {
+        // A second one would be a second program.
+        let _ = self.lookout.set(lookout);
+    }
+
+    /// The look that [`Lookout::look`] asked for is made, and the gate says what came of it.
+    pub fn looked(&self) {
+        let mut looking = lock(&self.looking);
+        let waiters = core::mem::take(&mut looking.waiters);
+        looking.passed.clone_from(&waiters);
+        drop(looking);
+        waiters.iter().for_each(|w| w.post(Mail::Departed));
+    }
+
+    /// Whether this login must wait for a look.
+    fn must_look(&self, mailbox: &Arc<Mailbox>) -> bool {
+        let Some(lookout) = self.lookout.get() else {
+            return false;
+        };
+        let mut looking = lock(&self.looking);
+        if let Some(at) = looking.passed.iter().position(|m| Arc::ptr_eq(m, mailbox)) {
+            looking.passed.swap_remove(at);
+            return false;
+        }
+        let is_first = looking.waiters.is_empty();
+        looking.waiters.push(mailbox.clone());
+        drop(looking);
+        if is_first {
+            lookout.look();
+        }
+        true
     }
 
     /// Announces a new size of a unit to every session (UNIT ATTENTION, CAPACITY DATA HAS CHANGED).
@@ -510,6 +562,9 @@ impl Target {
         if self.gate() != Gate::Open {
             return Admission::Shut;
         }
+        if self.session_count() == 0 && self.must_look(mailbox) {
+            return Admission::Wait;
+        }
         let mut sessions = lock(&self.sessions);
         if let Some(old) = sessions.iter_mut().find(|s| s.nexus == *nexus) {
             old.waiters.push(mailbox.clone());
@@ -587,6 +642,8 @@ impl Node {
         }
         let units = spec.units.iter().cloned().map(LogicalUnit::new);
         let target = Arc::new(Target {
+            lookout: OnceLock::new(),
+            looking: Mutex::default(),
             units: units.map(Arc::new).collect(),
             open: Mutex::new(spec.gate),
             sessions: Mutex::new(Vec::new()),

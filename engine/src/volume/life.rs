@@ -123,6 +123,8 @@ pub(crate) struct Own<P> {
     pub(super) orphans: Vec<FileId>,
     sessions: u32,
     watching: bool,
+    /// Logins that wait for the watch that is under way.
+    lookers: Vec<WishId>,
     watch_at: Option<Instant>,
     last_good: Instant,
     attach_retry_at: Option<Instant>,
@@ -162,6 +164,7 @@ impl<P> Own<P> {
             orphans: Vec::new(),
             sessions: 0,
             watching: false,
+            lookers: Vec::new(),
             watch_at: None,
             last_good: Instant(0),
             attach_retry_at: None,
@@ -483,6 +486,7 @@ impl<P: Payload> Volume<P> {
                 self.told(id, Verdict::Evicted(freed));
             }
             Wish::Collect { min_age } => self.collect(id, min_age),
+            Wish::Look => self.look(id),
             Wish::Sessions(count) => self.sessions(id, count),
         }
     }
@@ -1381,7 +1385,29 @@ impl<P: Payload> Volume<P> {
     fn watch(&mut self) {
         let gate_closed = self.own.gate == Some(Gate::Closed(GateReason::StoreAway));
         let idle = self.own.sessions == 0 && !gate_closed;
-        if self.own.phase != Phase::Serving || self.own.watching || idle {
+        if !idle {
+            self.ask_door(self.limits.watch);
+        }
+    }
+
+    fn look(&mut self, id: WishId) {
+        self.own.lookers.push(id);
+        self.ask_door(self.limits.restart_look);
+        if !self.own.watching {
+            // There is no door to ask: what answers guests or not is decided elsewhere.
+            self.looked();
+        }
+    }
+
+    fn looked(&mut self) {
+        for id in core::mem::take(&mut self.own.lookers) {
+            self.told(id, Verdict::Looked);
+        }
+    }
+
+    /// Asks whether the next door is shut, if this is the time to.
+    fn ask_door(&mut self, deadline: Duration) {
+        if self.own.phase != Phase::Serving || self.own.watching {
             return;
         }
         // A door that this host's own attach has shut says nothing.
@@ -1399,7 +1425,7 @@ impl<P: Payload> Volume<P> {
             return;
         };
         self.own.watching = true;
-        let request = attach::watch_request(self.container.clone(), held, self.limits.watch);
+        let request = attach::watch_request(self.container.clone(), held, deadline);
         self.out
             .store(Pending::Life(Op::Watch { began: self.now }), request);
     }
@@ -1407,6 +1433,11 @@ impl<P: Payload> Volume<P> {
     fn watched(&mut self, began: Instant, outcome: &Outcome<P>) {
         self.own.watching = false;
         self.own.watch_at = Some(self.now + self.limits.watch);
+        self.watch_told(began, outcome);
+        self.looked();
+    }
+
+    fn watch_told(&mut self, began: Instant, outcome: &Outcome<P>) {
         if self.own.phase != Phase::Serving {
             return;
         }
@@ -1427,6 +1458,9 @@ impl<P: Payload> Volume<P> {
                 } else if !writing && self.own.opened.is_none() {
                     // Not attached anew yet: step 2 of an attach tells own from foreign; guests wait for it.
                     self.own.phase = Phase::Local;
+                    if self.own.sessions == 0 {
+                        self.set_gate(Gate::Closed(GateReason::NotServing));
+                    }
                     self.begin_attach(None, How::default());
                 }
             }

@@ -248,6 +248,60 @@ fn an_append_that_ends_late_does_not_reach_the_next_history() {
 }
 
 #[test]
+fn a_look_before_a_login_shuts_the_gate_of_a_volume_that_was_taken_over() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    assert!(matches!(host.wish(Wish::Look), Verdict::Looked));
+    assert_eq!(host.gates.last(), Some(&Gate::Open));
+    // Without an answer it is served on.
+    host.store.borrow_mut().away = Some(StoreError::Unavailable);
+    assert!(matches!(host.wish(Wish::Look), Verdict::Looked));
+    assert_eq!(host.gates.last(), Some(&Gate::Open));
+    host.store.borrow_mut().away = None;
+    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    other.wish(TAKE);
+    // Nobody watches while nobody is there.
+    assert_eq!(host.gates.last(), Some(&Gate::Open));
+    assert!(matches!(host.wish(Wish::Look), Verdict::Looked));
+    assert_eq!(host.gates.last(), Some(&Gate::Closed(GateReason::Fenced)));
+    assert!(matches!(host.wish(Wish::Look), Verdict::Looked));
+}
+
+#[test]
+fn a_look_of_a_restarted_host_shuts_the_gate_until_it_knows_whose_door_it_is() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.kill();
+    assert!(matches!(host.wish(Wish::Open), Verdict::Attached { .. }));
+    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    other.wish(TAKE);
+    assert_eq!(host.gates.last(), Some(&Gate::Open));
+    assert!(matches!(host.wish(Wish::Look), Verdict::Looked));
+    assert!(matches!(host.gates.last(), Some(Gate::Closed(_))));
+    host.pass(Duration::from_secs(30));
+    assert_eq!(host.gates.last(), Some(&Gate::Closed(GateReason::Fenced)));
+    // A door that the host itself had shut opens again.
+    let mut own = Harness::born(512, 100);
+    own.write(0, 8, 1);
+    own.wish(Wish::Checkpoint);
+    own.kill();
+    assert!(matches!(own.wish(Wish::Open), Verdict::Attached { .. }));
+    let door = |g| ObjectName::Door(Generation(g)).to_string();
+    {
+        let mut store = own.store.borrow_mut();
+        let (container, _) = store.objects.keys().next().expect("objects").clone();
+        let bytes = store.objects[&(container.clone(), door(1))].clone();
+        store.objects.insert((container, door(2)), bytes);
+    }
+    assert!(matches!(own.wish(Wish::Look), Verdict::Looked));
+    own.pass(Duration::from_secs(60));
+    assert_eq!(own.gates.last(), Some(&Gate::Open));
+    assert_eq!(own.read(0, 1), [1]);
+}
+
+#[test]
 fn a_fenced_holder_whom_the_store_refuses_asks_again() {
     let mut host = Harness::born(512, 100);
     host.send_wish(Wish::Sessions(1));

@@ -62,6 +62,10 @@ impl Unit {
         unit
     }
 
+    pub(super) fn driver(&self) -> &Driver {
+        &self.lanes.driver
+    }
+
     /// Changes the rates, also of what waits.
     pub(super) fn set_rates(&self, rates: Rates) {
         let mut shaper = self.lanes.lock();

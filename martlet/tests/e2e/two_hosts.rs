@@ -87,6 +87,33 @@ fn take_over(store: &Store, folder: &Folder) {
     assert_eq!(stamps::number(300, &session.read_now(300, 1).unwrap()), 4);
 }
 
+/// `attached`: the host uploaded since it was started, so it attached anew.
+fn idle_login(folder: &Folder, attached: bool) {
+    let store = Store::dir(&folder.0);
+    let first = Host::new(&store, &folder.join("first"));
+    let second = Host::new(&store, &folder.join("second"));
+    first.json(&["volume", "create", "vm", "--size", "64MiB"]);
+    let daemon = first.serve();
+    drop(daemon.login("vm"));
+    if attached {
+        first.json(&["snapshot", "create", "vm@a"]);
+    }
+    let until = Instant::now() + Duration::from_secs(20);
+    while first.json(&["status"])["volumes"][0]["sessions"] != 0 {
+        assert!(Instant::now() < until, "the session does not end");
+    }
+    // Nobody is logged in, so nobody watches: the host does not know that it loses the volume.
+    second.json(&["volume", "attach", "vm", "--take-over", "--accept-loss"]);
+    let refused = Initiator::login(&daemon.address, &target("vm")).unwrap_err();
+    assert_eq!(refused.to_string(), "login 0301");
+}
+
+#[test]
+fn the_first_login_after_idle_waits_for_a_look() {
+    idle_login(&Folder::new("two-idle"), false);
+    idle_login(&Folder::new("two-idle-attached"), true);
+}
+
 #[test]
 fn a_take_over_fences_the_first_host_on_a_directory() {
     let folder = Folder::new("two-dir");

@@ -4,12 +4,13 @@ use super::peer::{Peer, credentials, spec};
 use crate::chap::{self, Algorithm};
 use crate::serial::{CmdSn, StatSn};
 use crate::session::Ended;
-use crate::target::Node;
+use crate::target::{Lookout, Node};
 use crate::wire::header::{Itt, Lun, Ttt};
 use crate::wire::login::Stage;
 use crate::wire::text::TextRequest;
 use engine::effect::{Gate, GateReason};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const WHO: &str = "InitiatorName=iqn.x:a TargetName=iqn.2011-05.io.martlet:v";
 
@@ -222,6 +223,56 @@ fn a_new_login_with_the_same_name_waits_for_the_old_session_to_end() {
         said.starts_with("login status 0000 next FullFeature"),
         "{said}"
     );
+}
+
+/// Counts the looks that it is asked for.
+#[derive(Debug, Default)]
+struct Lookouts(AtomicUsize);
+
+impl Lookout for Lookouts {
+    fn look(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_first_login_of_an_idle_target_waits_for_a_look() {
+    let node = node(|_| {});
+    let target = node.all().remove(0);
+    let looks = Arc::new(Lookouts::default());
+    target.set_lookout(looks.clone());
+    let count = || looks.0.load(Ordering::Relaxed);
+    let log_in = |isid| {
+        let mut peer = Peer::new(node.clone());
+        let said = peer.login_request(isid, 1, Some(Stage::FullFeature), WHO);
+        (peer, said)
+    };
+    // Both wait for one look, and are let in when it is made.
+    let (mut a, said) = log_in(1);
+    assert_eq!((said.as_str(), count()), ("", 1));
+    let (mut b, said) = log_in(2);
+    assert_eq!((said.as_str(), count()), ("", 1));
+    target.looked();
+    for peer in [&mut a, &mut b] {
+        peer.machine.handle_mail();
+        let said = peer.drain().join("");
+        assert!(said.starts_with("login status 0000"), "{said}");
+    }
+    // Not idle any more: nobody waits.
+    let (mut c, said) = log_in(3);
+    assert!(said.starts_with("login status 0000"), "{said}");
+    assert_eq!(count(), 1);
+    for peer in [&mut a, &mut b, &mut c] {
+        peer.machine.handle_disconnect();
+    }
+    // Idle again; the look finds that another host has the volume.
+    let (mut d, said) = log_in(4);
+    assert_eq!((said.as_str(), count()), ("", 2));
+    target.set_gate(Gate::Closed(GateReason::Fenced));
+    target.looked();
+    d.machine.handle_mail();
+    let said = d.drain().join("");
+    assert!(said.starts_with("login status 0301"), "{said}");
 }
 
 #[test]
