@@ -208,11 +208,15 @@ impl World {
         let s = &mut self.seats[seat];
         let owner = match what {
             What::Write(_, stamps) => {
-                let tag = stamps.iter().find(|s| !s.is_zero()).map_or(0, |s| s.write);
-                s.asked.get_mut(&tag)
+                let write = stamps.iter().find(|s| !s.is_zero()).map_or(0, |s| s.write);
+                if s.buried.contains(&write) {
+                    let text = format!("seq {seq} writes for write {write}, which is over");
+                    return Err(Violation::new("B8", text));
+                }
+                s.asked.values_mut().find(|a| a.write == write)
             }
             What::Holes(extents) => {
-                let clears = |a: &&Asked| {
+                let clears = |a: &Asked| {
                     matches!(a.kind, Kind::Discard | Kind::WriteZeroes)
                         && a.covered < a.extents.iter().map(|e| e.count.0).sum()
                 };
@@ -221,18 +225,9 @@ impl World {
                         .iter()
                         .all(|e| a.extents.iter().any(|w| w.contains(*e)))
                 };
-                // The one with just these extents, or the first that holds them.
-                let tag = (s.asked.iter())
-                    .filter(|(_, a)| clears(a))
-                    .find(|(_, a)| a.extents == *extents)
-                    .or_else(|| {
-                        s.asked
-                            .iter()
-                            .filter(|(_, a)| clears(a))
-                            .find(|(_, a)| holds(a))
-                    })
-                    .map(|(tag, _)| *tag);
-                tag.and_then(|tag| s.asked.get_mut(&tag))
+                // The one with just these extents, or the first that holds them; better one that was not taken back.
+                let candidates = s.asked.values_mut().filter(|a| clears(a) && holds(a));
+                candidates.min_by_key(|a| (a.extents != *extents, a.aborted, a.serial))
             }
             What::Attribute(key, value) => s.asked.values_mut().find(|a| {
                 a.kind == Kind::Attribute
@@ -573,10 +568,11 @@ impl World {
         s.gate_open = gate == Gate::Open;
         if s.gate_open {
             self.unpark(seat);
-            if self.seats[seat].role != Role::Reads {
+            if self.seats[seat].role != Role::Reads && self.config.iscsi.is_none() {
                 self.again_after(seat, 1, AGAIN_SESSIONS);
             }
         }
+        self.gate_moves(seat, gate);
     }
 
     fn notice(&mut self, seat: usize, notice: Notice) {

@@ -96,6 +96,14 @@ dice! {
     Seed = "seed",
     /// A connection breaks.
     Link = "link",
+    /// How bytes travel over a connection: latency, and where they are cut.
+    Segment = "segment",
+    /// What an initiator offers in a login.
+    Keys = "keys",
+    /// A bit is flipped on a connection that has digests.
+    Flip = "flip",
+    /// An initiator takes nothing from its connection for a while.
+    SlowReader = "slow-reader",
 }
 
 impl Die {

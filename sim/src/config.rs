@@ -118,6 +118,41 @@ pub struct Mix {
     pub longest: u64,
 }
 
+/// How guests reach the engine over iSCSI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Iscsi {
+    /// Commands that a session may have at the target.
+    pub window: u32,
+    /// Bytes of a session's commands under way and answers unsent.
+    pub inflight_bytes: u64,
+    /// Bytes that a target's socket takes before its initiator has read them.
+    pub socket_bytes: u64,
+    /// The target's offer: data segments, bursts, unsolicited bytes.
+    pub max_recv: u32,
+    /// The same.
+    pub max_burst: u32,
+    /// The same.
+    pub first_burst: u32,
+    /// The same.
+    pub initial_r2t: bool,
+    /// The same.
+    pub immediate_data: bool,
+    /// Of a hundred logins, how many offer digests.
+    pub digests: u32,
+    /// Longest way of a segment, in microseconds.
+    pub latency_us: u64,
+    /// Whether streams are cut anywhere.
+    pub cuts: bool,
+    /// Whether initiators expect other lengths than their commands have.
+    pub odd_lengths: bool,
+    /// A connection breaks, per operation.
+    pub breaks: u32,
+    /// A bit is flipped, per operation on a connection with digests.
+    pub flips: u32,
+    /// An initiator stops reading, per operation.
+    pub stalls: u32,
+}
+
 /// Everything that a seed decides before it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -157,6 +192,8 @@ pub struct Config {
     pub a1: bool,
     /// Whether a restart is followed by a read of every block before anything else.
     pub sweep: bool,
+    /// Guests go through iSCSI; `None`: they ask the engine itself.
+    pub iscsi: Option<Iscsi>,
     /// What is asked, instead of drawn operations.
     pub script: Option<crate::exhaustive::Script>,
 }
@@ -235,6 +272,7 @@ impl Config {
                 || profile == Profile::Fencing && d.of(2) == 1,
             a1: true,
             sweep: d.of(3) > 0,
+            iscsi: d.iscsi(profile),
             script: None,
         }
     }
@@ -264,6 +302,31 @@ impl Draw<'_> {
         let on = self.of(2) == 1;
         let value = self.of(high) as u32 + 1;
         if on { value } else { 0 }
+    }
+
+    fn iscsi(&mut self, profile: Profile) -> Option<Iscsi> {
+        let is_on = match profile {
+            Profile::All => true,
+            Profile::Wire => self.of(2) == 1,
+            _ => false,
+        };
+        is_on.then(|| Iscsi {
+            window: self.one_of(&[128, 1, 2, 8]) as u32,
+            inflight_bytes: self.one_of(&[32 << 20, 1 << 20, 16 << 10]),
+            socket_bytes: self.one_of(&[1 << 20, 64 << 10, 4096]),
+            max_recv: self.one_of(&[256 << 10, 8192, 4096, 512]) as u32,
+            max_burst: self.one_of(&[1 << 20, 64 << 10, 8192]) as u32,
+            first_burst: self.one_of(&[256 << 10, 8192, 4096]) as u32,
+            initial_r2t: self.of(4) == 3,
+            immediate_data: self.of(4) < 3,
+            digests: self.one_of(&[0, 50, 100]) as u32,
+            latency_us: self.one_of(&[10, 100, 2_000]),
+            cuts: self.of(2) == 1,
+            odd_lengths: self.of(3) == 2,
+            breaks: self.rate(10_000),
+            flips: self.rate(20_000),
+            stalls: self.rate(5_000),
+        })
     }
 
     fn geometry(&mut self, block_bytes: u32) -> Geometry {

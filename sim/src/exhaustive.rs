@@ -138,6 +138,7 @@ fn config(script: Script) -> Config {
         wire: false,
         a1: true,
         sweep: true,
+        iscsi: None,
         script: Some(script),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::choice::Die;
 use crate::exhaustive::Act;
+use crate::iscsi::bytes::symbolic;
 use crate::oracle::Violation;
 use crate::payload::{Blocks, Stamp, push_stamps};
 use crate::seat::{Asked, Role, Wished1};
@@ -9,13 +10,13 @@ use crate::workload::{Kind, Plan, plan};
 use crate::world::{Event, MS, Phase, SEC, US, World};
 use engine::command::{Command, Failure, Reply, Wish};
 use engine::ids::Tag;
-use engine::layers::split;
-use engine::payload::Payload;
 use engine::sum::Sums;
 use engine::units::{BlockCount, ByteCount, Extent};
 
 /// The operation number of reads that the simulator makes to check.
 pub(crate) const SWEEP: u64 = u64::MAX;
+/// The operation number of commands that a session asks: the operation is its initiator's.
+pub(crate) const WIRE: u64 = u64::MAX - 1;
 /// Not a guest: those who found no room look again.
 const THIRSTY: u32 = u32::MAX;
 
@@ -93,7 +94,19 @@ impl World {
             self.seats[seat].parked.push(slot);
             return;
         };
-        if !self.has_room(seat, &plan) {
+        let is_scsi = self.config.iscsi.is_some() && op != SWEEP && plan.kind != Kind::Attribute;
+        if is_scsi {
+            // Else it waits for its session.
+            if let Some(conn) = self.session_of(seat, slot) {
+                self.next_op += 1;
+                if self.trace.detailed {
+                    self.trace.asked.insert((Die::Op, op));
+                }
+                self.ask_initiator(seat, conn, slot, op, plan);
+            }
+            return;
+        }
+        if !self.has_room(seat, plan.kind, &plan.extents) {
             // Woken by the next answer; one of them looks now and then by itself.
             let s = &mut self.seats[seat];
             s.thirsty.push(slot);
@@ -131,22 +144,22 @@ impl World {
         }
     }
 
-    fn has_room(&self, seat: usize, plan: &Plan) -> bool {
+    pub(crate) fn has_room(&self, seat: usize, kind: Kind, extents: &[Extent]) -> bool {
         let s = &self.seats[seat];
         let Some(engine) = s.engine.as_ref() else {
             return false;
         };
         let credits = engine.credits();
-        let carries = matches!(plan.kind, Kind::Read | Kind::Write | Kind::CompareAndWrite);
+        let carries = matches!(kind, Kind::Read | Kind::Write | Kind::CompareAndWrite);
         let bytes = if carries {
-            s.bytes_of(&plan.extents)
+            s.bytes_of(extents)
         } else {
             ByteCount(0)
         };
         credits.commands > 0 && credits.bytes >= bytes
     }
 
-    fn think(&mut self, seat: usize, slot: u32, op: u64) {
+    pub(crate) fn think(&mut self, seat: usize, slot: u32, op: u64) {
         let life = self.seats[seat].life;
         let wait = if op == SWEEP {
             0
@@ -160,6 +173,7 @@ impl World {
     fn ask(&mut self, seat: usize, slot: Option<u32>, op: u64, plan: Plan) {
         let tag = self.next_tag;
         self.next_tag += 1;
+        self.serial += 1;
         let unit = self.config.geometry.block_bytes;
         let volume = self.seats[seat].volume as u32 + 1;
         let history = self.seats[seat]
@@ -241,6 +255,9 @@ impl World {
         let asked = Asked {
             op,
             slot,
+            serial: self.serial,
+            wire: None,
+            write: tag,
             kind: plan.kind,
             extents: plan.extents,
             fua: plan.fua,
@@ -252,6 +269,7 @@ impl World {
             key: attribute_key(plan.extra),
             sets,
             aborted: false,
+            is_crowded: false,
             at: self.now,
         };
         s.asked.insert(tag, asked);
@@ -267,16 +285,7 @@ impl World {
     }
 
     fn sums(&self, extent: Extent, data: &Blocks) -> Sums {
-        let unit = u64::from(data.unit());
-        let mut at = 0;
-        split::pieces(&self.config.geometry, extent)
-            .map(|piece| {
-                let len = piece.count.0 * unit;
-                let stamps: Vec<Stamp> = data.slice(at..at + len).stamps().collect();
-                at += len;
-                self.summing.piece(data.unit(), &stamps)
-            })
-            .collect()
+        symbolic(&self.config.geometry, self.summing, extent, data)
     }
 
     /// The front end takes a command back, if it is still under way.
@@ -285,10 +294,12 @@ impl World {
             return;
         };
         asked.aborted = true;
-        let op = asked.op;
-        self.trace.fault(Die::Abort, op);
+        if asked.wire.is_none() {
+            let op = asked.op;
+            self.trace.fault(Die::Abort, op);
+        }
         self.trace
-            .tell(self.now, || format!("seat {seat} takes #{tag} back"));
+            .tell(self.now, || format!("seat {seat} takes #{tag:x} back"));
         let now = self.instant();
         self.with_engine(seat, "abort", |e| e.handle_abort(now, Tag(tag)));
     }
@@ -313,10 +324,15 @@ impl World {
             ));
             return;
         };
-        self.trace.operations += u64::from(asked.op != SWEEP);
+        self.trace.operations += u64::from(asked.op < WIRE);
         self.wake(seat);
         let checked = self.check_reply(seat, tag, &asked, &reply);
         self.check(checked);
+        if asked.wire.is_some() {
+            self.session_replied(seat, &asked, &reply);
+            self.reply_session(seat, tag, reply);
+            return;
+        }
         if asked.op == SWEEP && !matches!(reply, Reply::Read(_)) {
             // Asked again until it is read.
             self.seats[seat].sweep.push_back(asked.extents[0]);
@@ -417,7 +433,12 @@ impl World {
                 // A read may wait for a store that is only slow; nothing else has a reason left.
                 let reads = matches!(kind, Kind::Read | Kind::CompareAndWrite);
                 let recent = self.now < self.healed_at + 120 * SEC;
-                if self.phase == Phase::Chaos || s.may_be_busy || reads || recent {
+                if self.phase == Phase::Chaos
+                    || s.may_be_busy
+                    || reads
+                    || recent
+                    || asked.is_crowded
+                {
                     return Ok(());
                 }
                 Err(Violation::new(

@@ -2,7 +2,7 @@
 //!
 //! It drives the shipping engine and nothing like it, in virtual time, with every choice drawn from a seed.
 //! Reading order: `choice` (every die), `config` (the swarm), `world` (the loop), `act` (what effects do), `initiator`
-//! and `operator` (who asks), `disk` and `store` (what misbehaves), `oracle` (what must hold), `shrink` (why it failed).
+//! and `operator` (who asks), `iscsi` (how guests reach the engine), `disk` and `store` (what misbehaves), `oracle` (what must hold), `shrink` (why it failed).
 
 pub mod casefile;
 pub mod choice;
@@ -24,6 +24,7 @@ pub mod zoo;
 
 mod act;
 mod initiator;
+mod iscsi;
 mod observe;
 mod operator;
 mod wire;

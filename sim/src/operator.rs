@@ -520,6 +520,7 @@ impl World {
             history.count_on_from(left.highest_number());
         }
         self.seats[seat].history = Some(history);
+        self.seats[seat].epoch += 1;
     }
 
     fn attached(&mut self, seat: usize, attach: Option<AttachId>, base: Version, set_aside: bool) {
@@ -752,6 +753,7 @@ impl World {
                 }
                 if self.next_op >= self.config.ops
                     && self.seats.iter().all(|s| s.asked.is_empty())
+                    && !self.is_wire_busy()
                     && self.volumes.iter().any(|v| v.born)
                 {
                     self.heal();
@@ -766,7 +768,7 @@ impl World {
                         && !s.released
                         && (!s.asked.is_empty() || !s.wished.is_empty() || !s.sweep.is_empty())
                 });
-                if busy {
+                if busy || self.is_wire_busy() {
                     return;
                 }
                 if let Some(seat) = self.holder() {

@@ -15,6 +15,12 @@ use std::collections::{BTreeMap, VecDeque};
 pub struct Asked {
     /// Which operation of the run.
     pub op: u64,
+    /// Its place in the order of asking.
+    pub serial: u64,
+    /// The connection and task that it is part of, if it came over iSCSI.
+    pub wire: Option<(u32, u32)>,
+    /// The number in the stamps of what it writes.
+    pub write: u64,
     /// Who waits for it: an index into the seat's guests; `None` for a check of the simulator.
     pub slot: Option<u32>,
     /// What.
@@ -39,6 +45,8 @@ pub struct Asked {
     pub sets: bool,
     /// The front end took it back.
     pub aborted: bool,
+    /// There was no credit for it when it was asked: BUSY is right.
+    pub is_crowded: bool,
     /// When it was asked.
     pub at: u64,
 }
@@ -201,6 +209,10 @@ pub struct Seat {
     pub reads: Option<String>,
     /// Content loaded at birth.
     pub loaded: Vec<Stamp>,
+    /// Writes that are over without an answer, for good: nothing of them may follow (B8).
+    pub buried: std::collections::BTreeSet<u64>,
+    /// Counts histories: what was sent under another one is not held against this.
+    pub epoch: u64,
 }
 
 impl Seat {

@@ -35,6 +35,8 @@ fn is_fault(die: Die) -> bool {
             | Die::Landing
             | Die::Seed
             | Die::FirstReplica
+            | Die::Segment
+            | Die::Keys
     )
 }
 
@@ -171,7 +173,11 @@ impl Search {
 
     fn drop_dice(&mut self) {
         for die in Die::ALL.iter().copied().filter(|d| {
-            is_fault(*d) || *d == Die::Think || *d == Die::DiskTime || *d == Die::StoreTime
+            is_fault(*d)
+                || matches!(
+                    d,
+                    Die::Think | Die::DiskTime | Die::StoreTime | Die::Segment | Die::Keys
+                )
         }) {
             let unused = is_fault(die) && !self.ended.trace.faults.contains_key(&die);
             if unused || self.best.edits.dice.contains(&die) {

@@ -6,6 +6,7 @@
 use crate::choice::{Choices, Die};
 use crate::config::Config;
 use crate::disk::{Disk, End, Survival};
+use crate::iscsi::Front;
 use crate::oracle::Violation;
 use crate::payload::{Blocks, Stamp, Summing};
 use crate::seat::{Flying, Role, Seat};
@@ -48,6 +49,36 @@ pub(crate) enum Event {
     Answer { request: u64 },
     /// An engine's time-out.
     Timer { seat: usize, life: u32, at: u64 },
+    /// Something reaches an end of a connection.
+    Segment {
+        seat: usize,
+        life: u32,
+        conn: u32,
+        inward: bool,
+    },
+    /// Replies or mail reach a connection of the target.
+    Rung { seat: usize, life: u32, conn: u32 },
+    /// A deadline of a connection passes.
+    Late {
+        seat: usize,
+        life: u32,
+        conn: u32,
+        deadline: u8,
+    },
+    /// The target follows its volume's gate.
+    Gate { seat: usize, life: u32 },
+    /// An initiator logs in.
+    Connect { seat: usize, life: u32, n: usize },
+    /// An initiator ends tasks, or its session.
+    Function {
+        seat: usize,
+        life: u32,
+        conn: u32,
+        itt: u32,
+        op: u64,
+    },
+    /// An initiator looks after its tasks.
+    Watch { seat: usize, life: u32, conn: u32 },
     /// A guest asks its next operation.
     Guest { seat: usize, life: u32, slot: u32 },
     /// A command is taken back.
@@ -165,6 +196,8 @@ pub struct World {
     pub(crate) failed: Option<Violation>,
     pub(crate) final_wish: Option<u64>,
     pub(crate) wire: Option<Wire>,
+    /// The fronts of seats, where guests go through iSCSI.
+    pub(crate) fronts: BTreeMap<usize, Front>,
     /// The wish of a scripted run that is under way.
     pub(crate) scripted: Option<u64>,
     /// When faults stopped.
@@ -207,6 +240,7 @@ impl World {
             failed: None,
             final_wish: None,
             wire: None,
+            fronts: BTreeMap::new(),
             scripted: None,
             healed_at: 0,
             snapshots: Vec::new(),
@@ -338,6 +372,8 @@ impl World {
             since: 0,
             reads: None,
             loaded: Vec::new(),
+            buried: std::collections::BTreeSet::new(),
+            epoch: 0,
         });
         number
     }
@@ -404,6 +440,8 @@ impl World {
         s.parked = (0..slots).collect();
         s.thirsty.clear();
         s.looks_again = false;
+        s.buried.clear();
+        self.start_front(seat);
         if let Some(wire) = self.wire.as_mut() {
             wire.start(seat, seed ^ 1);
         }
@@ -488,6 +526,7 @@ impl World {
             format!("seat {seat} dies: {end:?}, unsynced writes: {survival:?}")
         });
         self.trace.roll(0xdead ^ (seat as u64) << 32);
+        self.end_front(seat);
         let s = &mut self.seats[seat];
         if let Some(wire) = self.wire.as_mut() {
             wire.end(seat);
@@ -582,6 +621,57 @@ impl World {
             Event::Guest { seat, life, slot } => {
                 if self.is_alive(seat, life) && !self.defer(seat, &event) {
                     self.guest(seat, slot);
+                }
+            }
+            Event::Segment {
+                seat,
+                life,
+                conn,
+                inward,
+            } => {
+                if self.is_alive(seat, life) && !(inward && self.defer(seat, &event)) {
+                    self.segment(seat, conn, inward);
+                }
+            }
+            Event::Rung { seat, life, conn } => {
+                if self.is_alive(seat, life) && !self.defer(seat, &event) {
+                    self.rung(seat, conn);
+                }
+            }
+            Event::Late {
+                seat,
+                life,
+                conn,
+                deadline,
+            } => {
+                if self.is_alive(seat, life) && !(deadline < 2 && self.defer(seat, &event)) {
+                    self.late(seat, conn, deadline);
+                }
+            }
+            Event::Gate { seat, life } => {
+                if self.is_alive(seat, life) && !self.defer(seat, &event) {
+                    self.follow_gate(seat);
+                }
+            }
+            Event::Connect { seat, life, n } => {
+                if self.is_alive(seat, life) {
+                    self.connect(seat, n);
+                }
+            }
+            Event::Function {
+                seat,
+                life,
+                conn,
+                itt,
+                op,
+            } => {
+                if self.is_alive(seat, life) {
+                    self.function(seat, conn, itt, op);
+                }
+            }
+            Event::Watch { seat, life, conn } => {
+                if self.is_alive(seat, life) {
+                    self.watched(seat, conn);
                 }
             }
             Event::Abort { seat, life, tag } => {

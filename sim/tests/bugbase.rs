@@ -25,7 +25,12 @@ fn every_case_of_the_bug_base_holds() {
 
 #[test]
 fn a_seed_means_the_same_twice() {
-    for profile in [Profile::Safety, Profile::Fencing, Profile::Wire] {
+    for profile in [
+        Profile::Safety,
+        Profile::Fencing,
+        Profile::Wire,
+        Profile::All,
+    ] {
         for seed in 1..4 {
             let case = Case {
                 ops: Some(120),

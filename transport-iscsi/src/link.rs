@@ -18,6 +18,7 @@
 use crate::payload::WirePayload;
 use crate::session::{Action, Connection, Ended, Setup};
 use crate::target::Target;
+use crate::wire::header::Itt;
 use engine::ids::Tag;
 use engine::{Command, Reply};
 use std::sync::Arc;
@@ -25,13 +26,24 @@ use std::sync::Arc;
 /// Replies that are to be told to a connection.
 pub type Replies<P> = Vec<(Tag, Reply<P>)>;
 
+/// Where a command comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// The unit's place in its target's list.
+    pub unit: u16,
+    /// Comes back with the reply.
+    pub tag: Tag,
+    /// What the initiator calls the task that it is part of.
+    pub task: Itt,
+}
+
 /// The other side of a target's units.
 pub trait Units<P> {
     /// A session to this target has begun: from here on units are its units.
     fn enter(&mut self, target: &Arc<Target>);
 
-    /// Takes a command for the unit at that place. Replies of this connection that are ready at once may go into the list.
-    fn submit(&mut self, unit: u16, tag: Tag, command: Command<P>, replies: &mut Replies<P>);
+    /// Takes a command. Replies of this connection that are ready at once may go into the list.
+    fn submit(&mut self, from: Origin, command: Command<P>, replies: &mut Replies<P>);
 
     /// Takes a command back. Its reply (any reply) still comes, once no effect of it can follow.
     fn abort(&mut self, unit: u16, tag: Tag, replies: &mut Replies<P>);
@@ -141,8 +153,14 @@ impl<P: WirePayload> Link<P> {
 
     fn run(&mut self, action: Action<P>, units: &mut impl Units<P>) {
         match action {
-            Action::Submit { unit, tag, command } => {
-                units.submit(unit, tag, command, &mut self.replies);
+            Action::Submit {
+                unit,
+                tag,
+                task,
+                command,
+            } => {
+                let from = Origin { unit, tag, task };
+                units.submit(from, command, &mut self.replies);
             }
             Action::Abort { unit, tag } => units.abort(unit, tag, &mut self.replies),
             Action::Entered(target) => {

@@ -459,6 +459,47 @@ impl History {
         Ok(())
     }
 
+    /// An initiator hears that a write is done whose records have these seqs.
+    pub fn check_heard(&self, seqs: &[u64], durable: bool) -> Checked {
+        if seqs.is_empty() {
+            let text = "an initiator hears of a write without a record in the journal";
+            return Err(Violation::new("P2", text));
+        }
+        for seq in seqs {
+            let entry = self.entries.get(seq);
+            let is_done = entry.is_some_and(|e| e.answered && e.what != What::Void);
+            if !is_done || *seq > self.written {
+                let text = format!("an initiator hears that seq {seq} is done: {entry:?}");
+                return Err(Violation::new("P2", text));
+            }
+            if durable && *seq > self.durable {
+                let text =
+                    format!("an initiator hears that FUA seq {seq} is done; it is not durable");
+                return Err(Violation::new("B4", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// What has these records is over without an answer: they count for good from now on, or never.
+    pub fn settle(&mut self, seqs: &[u64]) {
+        for seq in seqs {
+            let Some(entry) = self.entries.get_mut(seq) else {
+                continue;
+            };
+            let extents: Vec<Extent> = match &entry.what {
+                What::Write(extent, _) => vec![*extent],
+                What::Holes(extents) => extents.clone(),
+                What::Attribute(..) | What::Void => continue,
+            };
+            entry.answered = true;
+            for lba in extents.iter().flat_map(|e| e.range()) {
+                let block = &mut self.blocks[lba as usize];
+                block.floor = block.floor.max(*seq);
+            }
+        }
+    }
+
     /// A flush that was asked when `asked` was the highest answered seq is answered: durable up to `claimed`.
     pub fn check_flush(&mut self, asked: u64, claimed: u64) -> Checked {
         if claimed < asked {
@@ -685,6 +726,35 @@ mod tests {
         violates(h.clone().check_flush(1, 1), "B3");
         h.set_durable(1);
         h.check_flush(1, 1).expect("it is durable");
+    }
+
+    #[test]
+    fn an_initiator_hears_only_of_what_was_answered() {
+        let mut h = history();
+        write(&mut h, 1, 0);
+        h.set_written(1);
+        violates(h.check_heard(&[1], false), "P2");
+        h.check_answer(&[1], false, 0).expect("a good answer");
+        h.check_heard(&[1], false).expect("it was answered");
+        violates(h.check_heard(&[1], true), "B4");
+        violates(h.check_heard(&[], false), "P2");
+    }
+
+    #[test]
+    fn what_is_over_counts_for_good_or_never() {
+        let mut h = history();
+        write(&mut h, 1, 0);
+        h.settle(&[1]);
+        let floors = h.floors(Extent::new(0, 1));
+        h.clone()
+            .check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)])
+            .expect("an aborted write may have happened");
+        violates(
+            h.clone()
+                .check_read(Extent::new(0, 1), &floors, &[Stamp::ZERO]),
+            "B1",
+        );
+        violates(h.accept(1, What::Void).map(|_| ()), "P2");
     }
 
     #[test]

@@ -94,7 +94,9 @@ impl Side {
     fn settle(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Submit { unit, tag, command } => {
+                Action::Submit {
+                    unit, tag, command, ..
+                } => {
                     check_command(&self.target, unit, &command);
                     let is_new = self.submitted.iter().all(|(_, t, _)| *t != tag);
                     assert!(is_new, "a tag names one command");

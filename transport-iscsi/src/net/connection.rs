@@ -5,7 +5,7 @@
 
 use super::reply::{Outbox, ReplySink};
 use super::server::{Backends, Server};
-use crate::link::{Deadline, Link, Next, Replies, Units};
+use crate::link::{Deadline, Link, Next, Origin, Replies, Units};
 use crate::session::{Ended, Setup};
 use crate::target::{Mailbox, Target};
 use bytes::{BufMut, Bytes};
@@ -69,17 +69,11 @@ impl Units<Bytes> for Session<'_> {
         *self.backends = self.server.backends_of(name).unwrap_or_default();
     }
 
-    fn submit(
-        &mut self,
-        unit: u16,
-        tag: Tag,
-        command: Command<Bytes>,
-        replies: &mut Replies<Bytes>,
-    ) {
+    fn submit(&mut self, from: Origin, command: Command<Bytes>, replies: &mut Replies<Bytes>) {
         let mut sink = ReplySink::new(self.number, replies, &self.server.router);
-        match self.backends.get(usize::from(unit)) {
-            Some(backend) => backend.submit(tag, command, &mut sink),
-            None => sink.push(tag, Reply::Busy),
+        match self.backends.get(usize::from(from.unit)) {
+            Some(backend) => backend.submit(from.tag, command, &mut sink),
+            None => sink.push(from.tag, Reply::Busy),
         }
     }
 

@@ -412,6 +412,7 @@ impl<P: WirePayload> Full<P> {
                     io.actions.push_back(Action::Submit {
                         unit: task.unit,
                         tag: tag_of(io, key),
+                        task: task.itt,
                         command,
                     });
                 }

@@ -28,7 +28,7 @@ use crate::payload::WirePayload;
 use crate::serial::{CmdSn, StatSn};
 use crate::target::{Admission, EndReason, Mail, Mailbox, Node, Target};
 use crate::wire::deframe::{Deframer, FrameError, Step};
-use crate::wire::header::{Header, Malformed, opcode};
+use crate::wire::header::{Header, Itt, Malformed, opcode};
 use crate::wire::login::{LoginRequest, LoginResponse, LoginStatus, Stage};
 use bytes::BytesMut;
 use core::fmt;
@@ -74,6 +74,8 @@ pub enum Action<P> {
         unit: u16,
         /// Comes back with the reply.
         tag: Tag,
+        /// What the initiator calls the task that it is part of.
+        task: Itt,
         /// What.
         command: Command<P>,
     },
