@@ -195,6 +195,8 @@ pub struct World {
     pub(crate) outage: bool,
     pub(crate) failed: Option<Violation>,
     pub(crate) final_wish: Option<u64>,
+    /// Last collections that were answered.
+    pub(crate) collects: u32,
     pub(crate) wire: Option<Wire>,
     /// The fronts of seats, where guests go through iSCSI.
     pub(crate) fronts: BTreeMap<usize, Front>,
@@ -239,6 +241,7 @@ impl World {
             outage: false,
             failed: None,
             final_wish: None,
+            collects: 0,
             wire: None,
             fronts: BTreeMap::new(),
             scripted: None,
