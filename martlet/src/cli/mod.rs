@@ -3,6 +3,7 @@
 //! stdout carries the answer alone; progress, warnings and logs go to stderr.
 
 mod answer;
+pub mod gc;
 mod logs;
 mod man;
 mod progress;
@@ -88,6 +89,8 @@ pub enum Verb {
     /// Snapshots
     #[command(subcommand)]
     Snapshot(snapshot::Verb),
+    /// Delete what no version and no clone needs: what was superseded, and what interrupted uploads left
+    Gc(gc::Gc),
     /// Print a completion script
     Completion {
         /// For which shell
@@ -107,6 +110,8 @@ pub enum Request {
     Volume(volume::Verb),
     /// `snapshot …`.
     Snapshot(snapshot::Verb),
+    /// `gc`.
+    Gc(gc::Gc),
     /// The volume of `up`: import or make it unless it is there.
     Up(up::Up),
 }
@@ -140,6 +145,7 @@ impl Request {
             Self::Status => status::run(&asked.host).await,
             Self::Volume(verb) => verb.run(asked).await,
             Self::Snapshot(verb) => verb.run(asked).await,
+            Self::Gc(gc) => gc.run(asked).await,
             Self::Up(up) => up.provide(asked).await,
         }
     }
@@ -150,6 +156,7 @@ impl Request {
             Self::Status => status::show(document),
             Self::Volume(verb) => verb.show(document),
             Self::Snapshot(verb) => verb.show(document),
+            Self::Gc(_) => gc::show(document),
             Self::Up(_) => up::show(document),
         }
     }
@@ -159,6 +166,7 @@ impl Request {
         match self {
             Self::Volume(verb) => verb.needs_store(),
             Self::Snapshot(verb) => verb.needs_store(),
+            Self::Gc(_) => true,
             Self::Status | Self::Up(_) => false,
         }
     }
@@ -168,7 +176,7 @@ impl Request {
         match self {
             Self::Volume(verb) => verb.open_file(),
             Self::Up(up) => up.open_file(),
-            Self::Status | Self::Snapshot(_) => Ok(None),
+            Self::Status | Self::Snapshot(_) | Self::Gc(_) => Ok(None),
         }
     }
 }
@@ -220,6 +228,7 @@ fn run(cli: Cli) -> Result<()> {
         Verb::Status => Request::Status,
         Verb::Volume(verb) => Request::Volume(verb.prepare()?),
         Verb::Snapshot(verb) => Request::Snapshot(verb),
+        Verb::Gc(gc) => Request::Gc(gc),
     };
     let runtime = runtime()?;
     let document = runtime.block_on(ask(&common, &request))?;

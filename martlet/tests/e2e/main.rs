@@ -6,6 +6,7 @@ mod cli;
 mod clone;
 mod costs;
 mod damage;
+mod gc;
 mod kill;
 mod main_job;
 mod settings;
