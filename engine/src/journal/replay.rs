@@ -15,6 +15,10 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 use smallvec::SmallVec;
 
+/// Laps may have begun that left their later pages only: where page 0 is as the lap before left it, its index is believed,
+/// and nobody sees them. A recovery leaps over more laps than a journal has files, so that none of them is drawn again.
+const LAPS_UNSEEN: u64 = 1 << 16;
+
 /// A record of the history.
 #[derive(Debug)]
 pub(crate) struct Replayed {
@@ -177,18 +181,25 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
         }
         end = seq;
     }
+    let leapt = Lap(lap.0 + LAPS_UNSEEN);
     for (file, (file_lap, first, last)) in spans {
+        let is_in_use = first <= end && last > floor;
         // What was once declared dead stays dead: a later recovery may go on further, but not in this lap.
         let known = note
             .dead
             .iter()
             .find(|d| d.file == file && d.lap >= file_lap);
-        history.dead.push(known.copied().unwrap_or(DeadLap {
+        let mut dead = known.copied().unwrap_or(DeadLap {
             file,
             lap: file_lap,
             end,
-        }));
-        if first <= end && last > floor {
+        });
+        if !is_in_use {
+            // Whatever lap an unseen page of it is of.
+            dead.lap = leapt;
+        }
+        history.dead.push(dead);
+        if is_in_use {
             history.resumed.in_use.push(FileInUse {
                 file,
                 lap: file_lap,
@@ -209,7 +220,7 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
         .resumed
         .in_use
         .sort_by_key(|file| (file.first, file.file));
-    history.resumed.lap = lap;
+    history.resumed.lap = leapt;
     history.resumed.next_file = next_file;
     history.resumed.end = end;
     history.resumed.stored = floor;

@@ -143,6 +143,24 @@ fn an_older_lap_than_the_one_that_was_seen_is_dead() {
     check(
         note(&[(1, 7, 3), (2, 6, 3)], 0),
         alloc::vec![file(1, 5, 0, "3"), file(2, 6, 0, "1 2 3")],
-        "1@2 2@2 3@2 dead:1/7>3 dead:2/6>3",
+        "1@2 2@2 3@2 dead:1/65543>3 dead:2/6>3",
     );
+}
+
+// Lap 6 of file 1 began and lost its first page only: the index of lap 5 is believed, and a record 4 of lap 6 lies unseen
+// behind page 0. The lap that is drawn next is another one, also after a second crash that leaves no trace of it.
+#[test]
+fn a_lap_that_nobody_saw_is_not_drawn_again() {
+    let scans = || alloc::vec![file(1, 5, 2, "1 2"), file(2, 4, 3, "3")];
+    let history = replay(&note(&[], 2), Seq(2), scans());
+    assert_eq!(history.resumed.free, [FileId(1)]);
+    assert!(history.resumed.lap > Lap(6 + 1000));
+    let mut again = note(&[], 2);
+    again.dead = history.dead;
+    let second = replay(&again, Seq(2), scans());
+    assert!(second.resumed.lap > history.resumed.lap);
+    // Page 0 of lap 6 is there after all: what it and the pages behind it hold is dead.
+    let unseen = alloc::vec![file(1, 6, 3, "4 5"), file(2, 4, 3, "3")];
+    let third = replay(&again, Seq(2), unseen);
+    assert_eq!(third.resumed.end, Seq(3));
 }
