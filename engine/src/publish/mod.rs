@@ -8,6 +8,7 @@
 //!            after it: the next attach finds the root, whatever the note says.
 
 mod commit;
+mod job;
 mod leaves;
 mod merge;
 mod plan;
@@ -26,9 +27,9 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use job::Job;
 use leaves::Pack;
 use merge::Merges;
-use plan::Job;
 
 /// What the store did not take is sent again after this.
 const SEND_AGAIN: Duration = Duration::from_secs(1);
