@@ -178,10 +178,8 @@ pub fn reach(
     root: &Root,
     out: &mut BTreeMap<(Container, ObjectName), ()>,
 ) -> Result<(), String> {
-    let indexes = root.leaves.keys();
-    indexes
-        .map(|index| reach_leaf(store, container, root, index.0, out))
-        .collect()
+    let mut indexes = root.leaves.keys();
+    indexes.try_for_each(|index| reach_leaf(store, container, root, index.0, out))
 }
 
 /// What a root reaches through the leaves that are still there: a root outside the history may have lost some.
