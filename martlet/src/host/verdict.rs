@@ -177,6 +177,9 @@ pub fn store_report(object: &str, error: StoreError) -> Report {
 
 /// The local disk did not do what was asked.
 pub fn disk_report(what: &str, error: &io::Error) -> Report {
+    if is_full(error) {
+        return full(what).cause(error);
+    }
     let exit = match error.kind() {
         io::ErrorKind::NotFound => Exit::NotFound,
         io::ErrorKind::PermissionDenied => Exit::Denied,
@@ -185,10 +188,22 @@ pub fn disk_report(what: &str, error: &io::Error) -> Report {
     Report::new(exit, "DISK", what).cause(error)
 }
 
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn full(what: &str) -> Report {
+    Report::new(Exit::Refused, "DISK-FULL", what)
+        .help("make room on the disk of the state directory, then try again; nothing is lost")
+}
+
 fn disk_word(what: &str, error: DiskError) -> Report {
     let why = match error {
         DiskError::Absent => "a file of the volume's folder is not there",
-        DiskError::Full => "no space left",
+        DiskError::Full => return full(what).cause("no space left"),
         DiskError::Failed => "an I/O error, or bytes that are not what was written",
     };
     Report::new(Exit::Unexpected, "DISK", what)
@@ -214,6 +229,7 @@ pub fn state_report(error: &StateError) -> Report {
                 .cause(error)
                 .help("name another directory with --state")
         }
+        StateError::Io { error: io, .. } if is_full(io) => full(what).cause(error),
         StateError::Io { .. } => Report::new(Exit::Unexpected, "STATE", what).cause(error),
     }
 }

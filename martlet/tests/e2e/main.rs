@@ -8,6 +8,7 @@ mod costs;
 mod damage;
 mod gc;
 mod kill;
+mod local_disk;
 mod main_job;
 mod settings;
 mod snapshot;
