@@ -26,7 +26,7 @@ use crate::ids::{AttachId, FileId, Lap, Seq};
 use crate::journal::record::{PAGE_BYTES, RecordBefore, RecordBody, RecordHead};
 use crate::payload::{Parts, Payload};
 use crate::slots::Out;
-use crate::units::{ByteCount, RECORD_BYTES_MAX};
+use crate::units::{ByteCount, Extent, RECORD_BYTES_MAX};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use place::pages;
@@ -405,18 +405,29 @@ impl<P: Payload> Journal<P> {
     /// Everything up to `seq` is committed in the store and the note that says so is synced.
     pub(crate) fn set_stored(&mut self, out: &mut Out<P>, seq: Seq) {
         self.stored = self.stored.max(seq);
+        if self.read_only {
+            // Nothing becomes durable here any more: the store has them instead.
+            while let Some(kept) = self.kept.pop_front_if(|kept| kept.seq <= seq) {
+                self.kept_bytes -= kept.data.len().0;
+            }
+        }
         self.recycle(out);
     }
 
-    /// Whether what the file holds is in doubt: a sync of it is under way, or one failed and its records are being written
-    /// again. [`Event::Durable`], [`Event::Relocated`] or [`Event::ReadOnly`] ends it.
-    pub(crate) fn is_unsettled(&self, file: FileId) -> bool {
-        match self.syncing {
-            Some(Syncing::Sync { file: syncing }) => syncing == file,
-            Some(Syncing::Rewriting { .. }) => {
-                self.files.get(&file).is_some_and(|file| file.condemned)
+    /// The bytes that `seq` wrote to these blocks, as long as they are in memory: its record is applied and not known to be
+    /// durable. They are what was acknowledged, whatever a failed sync left in the file.
+    pub(crate) fn kept(&self, seq: Seq, extent: Extent, block_bytes: u32) -> Option<Parts<P>> {
+        let first = self.kept.front()?.seq;
+        let index = usize::try_from(seq.0.checked_sub(first.0)?).ok()?;
+        let kept = self.kept.get(index)?;
+        debug_assert_eq!(kept.seq, seq, "kept records are consecutive");
+        match &kept.body {
+            RecordBody::Write { extent: whole, .. } if whole.contains(extent) => {
+                let unit = u64::from(block_bytes);
+                let from = (extent.start.0 - whole.start.0) * unit;
+                Some(kept.data.slice(from..from + extent.count.0 * unit))
             }
-            None => false,
+            _ => None,
         }
     }
 

@@ -172,15 +172,8 @@ impl<P: Payload> Volume<P> {
                 let mut from = 0;
                 for piece in split::pieces(&geometry, run.extent) {
                     let bytes = geometry.bytes(piece.count).0;
-                    let grain = geometry.grain_of(piece.start);
-                    let before = piece.start.0 - geometry.grain_extent(grain).start.0;
-                    if let Some(build) = job.grains.get_mut(&grain) {
-                        // Within a grain.
-                        let offset = before as u32 * geometry.block_bytes;
-                        build
-                            .content
-                            .push((offset, Part::Data(p.slice(from..from + bytes))));
-                    }
+                    let own = Parts::one(p.slice(from..from + bytes));
+                    put_piece(&geometry, &mut job.grains, piece, own);
                     from += bytes;
                 }
             }
@@ -430,6 +423,27 @@ impl<P: Payload> Volume<P> {
             wish: Some(wish),
         };
         self.add_job(serial, job);
+    }
+}
+
+/// Puts a piece's bytes where they belong in their grain.
+pub(super) fn put_piece<P: Payload>(
+    geometry: &Geometry,
+    grains: &mut BTreeMap<GrainIndex, GrainBuild<P>>,
+    piece: Extent,
+    bytes: Parts<P>,
+) {
+    let grain = geometry.grain_of(piece.start);
+    let before = piece.start.0 - geometry.grain_extent(grain).start.0;
+    let Some(build) = grains.get_mut(&grain) else {
+        return;
+    };
+    // Within a grain.
+    let mut at = before as u32 * geometry.block_bytes;
+    for part in bytes.0 {
+        let len = part.len().0 as u32;
+        build.content.push((at, part));
+        at += len;
     }
 }
 

@@ -1,8 +1,9 @@
 //! From a frozen layer to data objects: which grains, whole or in part, go into which section of which object.
 
-use super::job::{GrainBuild, Job};
+use super::job::{GrainBuild, Job, put_piece};
 use super::merge::{self, Merges};
 use super::{Op, Stage};
+use crate::journal::Journal;
 use crate::layers::map::{ExtentMap, Segment, Source};
 use crate::layers::run::JournalRun;
 use crate::layers::split;
@@ -150,7 +151,8 @@ impl<P: Payload> Volume<P> {
                         },
                     )
                 }));
-                chunk_reads(&frozen.map, geometry, chunk, &mut reads);
+                let keeps = &self.journal;
+                chunk_reads(&frozen.map, geometry, chunk, keeps, &mut reads, &mut grains);
             }
             let next_block = Lba((chunk.0 + 1) * geometry.chunk_blocks());
             at = match last {
@@ -310,12 +312,15 @@ fn chunk_work(map: &ExtentMap, geometry: &Geometry, chunk: ChunkIndex) -> ChunkW
     work
 }
 
-/// The journal reads that bring a chunk's content, joined where pieces lie one after another.
-fn chunk_reads(
+/// The journal reads that bring a chunk's content, joined where pieces lie one after another. What is not durable here, in
+/// an emergency, comes from memory at once: its file has failed.
+fn chunk_reads<P: Payload>(
     map: &ExtentMap,
     geometry: &Geometry,
     chunk: ChunkIndex,
+    journal: &Journal<P>,
     reads: &mut Vec<JournalRun>,
+    grains: &mut BTreeMap<GrainIndex, GrainBuild<P>>,
 ) {
     map.cover(
         chunk_extent(geometry, chunk),
@@ -323,12 +328,15 @@ fn chunk_reads(
         |extent, segment| {
             let Some(Segment {
                 source: Source::Journal(place),
+                seq,
                 ..
             }) = segment
             else {
                 return;
             };
-            if !reads
+            if let Some(parts) = journal.kept(seq, extent, geometry.block_bytes) {
+                put_piece(geometry, grains, extent, parts);
+            } else if !reads
                 .last_mut()
                 .is_some_and(|run| run.join(extent, place, geometry.block_bytes))
             {

@@ -113,6 +113,8 @@ pub(crate) struct Own<P> {
     first_version: Version,
     wishes: VecDeque<(WishId, Wish<P>)>,
     attempt: Option<Attempt>,
+    /// An attach of this process has shut a door: what a watch finds there says nothing any more.
+    shut: bool,
     opened: Option<Box<(Opened, Option<WishId>)>>,
     inspecting: Option<Inspecting>,
     numbers: u64,
@@ -155,6 +157,7 @@ impl<P> Own<P> {
             first_version: Version(0),
             wishes: VecDeque::new(),
             attempt: None,
+            shut: false,
             opened: None,
             inspecting: None,
             numbers: 0,
@@ -400,13 +403,24 @@ impl<P: Payload> Volume<P> {
     pub(crate) fn is_serving(&self) -> bool {
         match self.own.phase {
             Phase::Reader => true,
-            // Once its own attach has shut a door, a restarted host can no longer watch: it answers for a while only.
-            Phase::Serving => !self.own.attempt.as_ref().is_some_and(|attempt| {
-                attempt.machine.is_writing()
-                    && self.now > self.own.last_good + self.limits.attach_grace
-            }),
+            Phase::Serving => !self.is_unwatched(),
             _ => false,
         }
+    }
+
+    /// Whether another host may have the volume by now, for all that is known here: nothing is answered well until an attach
+    /// has told.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        match self.own.phase {
+            Phase::Reader => false,
+            Phase::Serving | Phase::Detaching => self.is_unwatched(),
+            _ => true,
+        }
+    }
+
+    /// Once its own attach has shut a door, a restarted host can no longer watch: it answers for a while only.
+    fn is_unwatched(&self) -> bool {
+        self.own.shut && self.now > self.own.last_good + self.limits.attach_grace
     }
 
     // --- wishes ---
@@ -781,6 +795,13 @@ impl<P: Payload> Volume<P> {
             done = true;
             match ask {
                 Ask::Store { slot, request } => {
+                    self.own.shut |= matches!(
+                        request,
+                        StoreRequest::Put {
+                            name: ObjectName::Door(_),
+                            ..
+                        }
+                    );
                     self.out
                         .store(Pending::Life(Op::Attach { number, slot }), request);
                 }
@@ -858,6 +879,8 @@ impl<P: Payload> Volume<P> {
             self.own.joining = Some(join);
             return;
         }
+        // What guests saw of this history, and what they wrote to it, is not in the one that goes on.
+        self.guest_fail_begun(Failure::Fenced);
         let everything_stored = self.journal.stored() >= self.journal.written();
         let files = self.journal.set_aside();
         let spent = self.journal.assigned();
@@ -973,7 +996,8 @@ impl<P: Payload> Volume<P> {
             Phase::Serving | Phase::Detaching if held_elsewhere => self.fenced(),
             // The store refused: guests go on from here, the publish tries again.
             Phase::Serving | Phase::Detaching => {
-                self.own.attach_retry_at = Some(self.now + self.limits.watch)
+                self.own.attach_retry_at = Some(self.now + self.limits.watch);
+                self.guest_retry();
             }
             _ if held_elsewhere
                 && self
@@ -982,7 +1006,9 @@ impl<P: Payload> Volume<P> {
                     .as_ref()
                     .is_some_and(|note| note.held.is_some()) =>
             {
+                let by = Generation(self.held().unwrap_or_default().0 + 1);
                 self.own.phase = Phase::Fenced;
+                self.out.push(Effect::Notice(Notice::Fenced { by }));
                 self.set_gate(Gate::Closed(GateReason::Fenced));
                 self.publish_abort(&Refusal::Fenced);
                 self.guest_fail_all(Failure::Fenced);
@@ -1011,6 +1037,7 @@ impl<P: Payload> Volume<P> {
         };
         let (opened, wish) = *opened;
         self.own.attach = Some(opened.attach);
+        self.own.shut = false;
         self.own.attach_retry_at = None;
         self.own.last_good = self.now;
         self.journal.set_attach(opened.attach);
@@ -1034,7 +1061,10 @@ impl<P: Payload> Volume<P> {
             self.own.taken_over = Some(Box::new(opened));
         }
         self.journal.prepare(&mut self.out);
-        if self.own.phase != Phase::Detaching {
+        self.reads_again();
+        if self.own.phase == Phase::Detaching {
+            self.guest_retry();
+        } else {
             self.serve();
         }
         if let Some(wish) = wish {
@@ -1384,7 +1414,7 @@ impl<P: Payload> Volume<P> {
 
     fn watch(&mut self) {
         let gate_closed = self.own.gate == Some(Gate::Closed(GateReason::StoreAway));
-        let idle = self.own.sessions == 0 && !gate_closed;
+        let idle = self.own.sessions == 0 && !gate_closed && !self.reads_doubt();
         if !idle {
             self.ask_door(self.limits.watch);
         }
@@ -1416,11 +1446,10 @@ impl<P: Payload> Volume<P> {
             .attempt
             .as_ref()
             .is_some_and(|attempt| attempt.machine.is_writing());
-        let held = match self.own.attach {
-            Some(attach) => Some(attach.generation),
-            None => self.notes.note.as_ref().and_then(|note| note.held),
-        };
-        let Some(held) = held.filter(|_| !writing && self.own.opened.is_none()) else {
+        let held = self
+            .held()
+            .filter(|_| !writing && self.own.opened.is_none());
+        let Some(held) = held else {
             self.own.watch_at = Some(self.now + self.limits.watch);
             return;
         };
@@ -1428,6 +1457,19 @@ impl<P: Payload> Volume<P> {
         let request = attach::watch_request(self.container.clone(), held, deadline);
         self.out
             .store(Pending::Life(Op::Watch { began: self.now }), request);
+    }
+
+    /// The last generation that this host held, now or before its restart.
+    fn held(&self) -> Option<Generation> {
+        let attach = self.own.attach.map(|attach| attach.generation);
+        attach.or_else(|| self.notes.note.as_ref().and_then(|note| note.held))
+    }
+
+    /// A look is wanted now, whoever watches or not.
+    pub(super) fn watch_now(&mut self) {
+        if !self.own.watching {
+            self.own.watch_at = Some(self.now);
+        }
     }
 
     fn watched(&mut self, began: Instant, outcome: &Outcome<P>) {
@@ -1445,6 +1487,7 @@ impl<P: Payload> Volume<P> {
             Watched::Good => {
                 self.own.last_good = began;
                 self.store_answered();
+                self.reads_believe(began);
             }
             Watched::Silent => self.store_failed(outcome),
             Watched::Shut => {
@@ -1469,7 +1512,7 @@ impl<P: Payload> Volume<P> {
 
     /// Another host has shut our door: from now on nothing is answered.
     pub(crate) fn fenced(&mut self) {
-        let by = Generation(self.own.attach.map_or(0, |attach| attach.generation.0 + 1));
+        let by = Generation(self.held().unwrap_or_default().0 + 1);
         self.own.phase = Phase::Fenced;
         self.own.attach = None;
         self.out.push(Effect::Notice(Notice::Fenced { by }));

@@ -5,6 +5,7 @@
 //! Invariant      one fact, then drain; a success that a guest can see leaves through `guest::answer`.
 //! Not here       which place holds a block (`layers`, `table`), the journal's files (`journal`).
 
+mod doubt;
 mod erase;
 mod guest;
 mod life;

@@ -1,5 +1,6 @@
 //! The read path: split over layers and table, fetch what is absent, answer when all is here.
 
+use super::doubt::Doubt;
 use super::{Pending, Volume};
 use crate::cache::Held;
 use crate::command::{Failure, Reply};
@@ -37,6 +38,15 @@ pub(super) enum Owner {
     Caw(u64),
 }
 
+/// What tells the bytes of a record that is not durable yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tell {
+    /// Its file.
+    Journal,
+    /// What is held in memory: its file has failed.
+    Memory,
+}
+
 /// Who waits for bytes of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FrameWaiter {
@@ -66,8 +76,8 @@ pub(crate) struct Reads<P> {
     /// Of all of them together.
     blocks: u64,
     next: u64,
-    /// Found damaged in a journal file that is in doubt: looked up again when the journal has settled it.
-    unsettled: Vec<(u64, Extent)>,
+    /// Found damaged in the store, and not believed yet.
+    pub(super) doubts: Vec<Doubt>,
 }
 
 impl<P> Default for Reads<P> {
@@ -76,7 +86,7 @@ impl<P> Default for Reads<P> {
             ops: BTreeMap::new(),
             blocks: 0,
             next: 0,
-            unsettled: Vec::new(),
+            doubts: Vec::new(),
         }
     }
 }
@@ -102,6 +112,11 @@ impl<P> Reads<P> {
         self.blocks -= read.extent.count.0;
         Some(read)
     }
+
+    /// Whether that read has no answer yet.
+    pub(super) fn is_under_way(&self, op: u64) -> bool {
+        self.ops.contains_key(&op)
+    }
 }
 
 impl<P: Payload> Volume<P> {
@@ -126,7 +141,11 @@ impl<P: Payload> Volume<P> {
     }
 
     /// Finds the newest place of every block of `extent` and asks for it.
-    fn resolve(&mut self, op: u64, extent: Extent) {
+    pub(super) fn resolve(&mut self, op: u64, extent: Extent) {
+        self.resolve_from(op, extent, Tell::Journal);
+    }
+
+    fn resolve_from(&mut self, op: u64, extent: Extent, tell: Tell) {
         let Some(geometry) = self.geometry else {
             return;
         };
@@ -138,6 +157,12 @@ impl<P: Payload> Volume<P> {
         let mut next = 0;
         while let Some(&(extent, segment)) = found.get(next) {
             next += 1;
+            if tell == Tell::Memory
+                && let Some(parts) = self.in_memory(extent, segment)
+            {
+                self.read_fill(op, extent.start, parts, extent.count.0);
+                continue;
+            }
             match segment.map(|segment| segment.source) {
                 None => self.resolve_table(op, extent),
                 Some(Source::Hole) => {
@@ -151,15 +176,12 @@ impl<P: Payload> Volume<P> {
                 Some(Source::Lost) => self.read_fail(op, extent.start),
                 Some(Source::Journal(place)) => {
                     let mut run = JournalRun::new(extent, place, geometry.block_bytes);
-                    while let Some(&(
-                        extent,
-                        Some(Segment {
-                            source: Source::Journal(place),
-                            ..
-                        }),
-                    )) = found.get(next)
+                    while let Some(&(extent, segment)) = found.get(next)
+                        && let Some(Source::Journal(place)) = segment.map(|s| s.source)
                     {
-                        if !run.join(extent, place, geometry.block_bytes) {
+                        let elsewhere =
+                            tell == Tell::Memory && self.in_memory(extent, segment).is_some();
+                        if elsewhere || !run.join(extent, place, geometry.block_bytes) {
                             break;
                         }
                         next += 1;
@@ -192,13 +214,12 @@ impl<P: Payload> Volume<P> {
         match outcome {
             Outcome::Read(p) => self.read_fill(op, at, Parts::one(p), count),
             _ if self.reads.ops.contains_key(&op) => {
-                // The record may have been written again elsewhere, or published, since it was looked up.
+                // The record may have been written again elsewhere, or published, since it was looked up; and what is
+                // not durable yet is in memory as it was acknowledged.
                 let extent = Extent::new(at.0, count);
-                if !self.still_there(extent, file) {
-                    self.resolve(op, extent);
+                if self.is_elsewhere(extent, file) {
+                    self.resolve_from(op, extent, Tell::Memory);
                     self.hydrate_pump();
-                } else if self.journal.is_unsettled(file) {
-                    self.reads.unsettled.push((op, extent));
                 } else {
                     self.out.push(Effect::Notice(Notice::Damaged {
                         extent,
@@ -212,33 +233,31 @@ impl<P: Payload> Volume<P> {
         self.journal.unpin(&mut self.out, file);
     }
 
-    /// The journal has settled something: looks up again what was found damaged in files in doubt.
-    pub(super) fn reads_unsettled(&mut self) {
-        for (op, extent) in core::mem::take(&mut self.reads.unsettled) {
-            if self.reads.ops.contains_key(&op) {
-                self.resolve(op, extent);
-                self.hydrate_pump();
-            }
-        }
-    }
-
-    /// Whether some block of `extent` is still looked for in `file`.
-    fn still_there(&self, extent: Extent, file: FileId) -> bool {
+    /// Whether nothing of `extent` is looked for in `file` any more, or something of it is in memory.
+    fn is_elsewhere(&self, extent: Extent, file: FileId) -> bool {
         let Some(geometry) = self.geometry else {
-            return false;
+            return true;
         };
-        let mut there = false;
+        let (mut there, mut kept) = (false, false);
         self.stack
-            .cover(extent, geometry.block_bytes, &mut |_, segment| {
+            .cover(extent, geometry.block_bytes, &mut |extent, segment| {
                 if let Some(Segment {
                     source: Source::Journal(place),
                     ..
                 }) = segment
                 {
                     there |= place.file == file;
+                    kept |= self.in_memory(extent, segment).is_some();
                 }
             });
-        there
+        !there || kept
+    }
+
+    /// The bytes of blocks that a layer finds in the journal, if they are in memory.
+    fn in_memory(&self, extent: Extent, segment: Option<Segment>) -> Option<Parts<P>> {
+        let segment = segment.filter(|s| matches!(s.source, Source::Journal(_)))?;
+        self.journal
+            .kept(segment.seq, extent, self.geometry?.block_bytes)
     }
 
     // --- the table ---
@@ -435,17 +454,9 @@ impl<P: Payload> Volume<P> {
                         // Only the newest table decides what must be there: ask it again.
                         LeafWaiter::Read(op) if !is_newest => self.resolve_waiting(op),
                         LeafWaiter::Read(op) => {
-                            let waiting = self
-                                .reads
-                                .ops
-                                .get_mut(&op)
-                                .and_then(|read| read.waiting.pop());
+                            let waiting = self.take_waiting(op, hash);
                             if let Some(extent) = waiting {
-                                self.out.push(Effect::Notice(Notice::Damaged {
-                                    extent,
-                                    place: place.clone(),
-                                }));
-                                self.read_fail(op, extent.start);
+                                self.read_doubt(op, extent, place.clone());
                             }
                         }
                         LeafWaiter::Publish => self.publish_leaf_failed(),
@@ -457,6 +468,24 @@ impl<P: Payload> Volume<P> {
                 let at = self.now + RETRY * 4;
                 self.own.retry_leaf(at, hash);
             }
+        }
+    }
+
+    // The blocks of a read that wait for that leaf.
+    fn take_waiting(&mut self, op: u64, hash: Hash) -> Option<Extent> {
+        let geometry = self.geometry?;
+        let leaves = self.present.root().map(|root| &root.leaves);
+        let read = self.reads.ops.get_mut(&op)?;
+        let at = read.waiting.iter().position(|extent| {
+            let index = geometry.leaf_of(geometry.chunk_of(geometry.grain_of(extent.start)));
+            leaves
+                .and_then(|leaves| leaves.get(&index))
+                .is_some_and(|leaf| leaf.hash == hash)
+        });
+        match at {
+            Some(at) => Some(read.waiting.remove(at)),
+            // The table has changed since: whichever it was is looked up again.
+            None => read.waiting.pop(),
         }
     }
 
@@ -562,11 +591,7 @@ impl<P: Payload> Volume<P> {
                         fetch.object.container,
                         ObjectName::Data(fetch.object.name)
                     );
-                    self.out.push(Effect::Notice(Notice::Damaged {
-                        extent: waiter.extent,
-                        place,
-                    }));
-                    self.read_fail(waiter.op, waiter.extent.start);
+                    self.read_doubt(waiter.op, waiter.extent, place);
                 }
             }
             other => {
@@ -664,7 +689,7 @@ impl<P: Payload> Volume<P> {
 
     // --- the end of a read ---
 
-    fn read_waits(&mut self, op: u64) {
+    pub(super) fn read_waits(&mut self, op: u64) {
         if let Some(ReadOp {
             owner: Owner::Guest(tag),
             ..
@@ -703,7 +728,7 @@ impl<P: Payload> Volume<P> {
         }
     }
 
-    fn read_fail(&mut self, op: u64, at: Lba) {
+    pub(super) fn read_fail(&mut self, op: u64, at: Lba) {
         let Some(read) = self.reads.remove(op) else {
             return;
         };

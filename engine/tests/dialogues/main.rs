@@ -9,11 +9,13 @@ mod merge;
 
 use engine::Limits;
 use engine::command::{Command, Failure, Refusal, Reply, Verdict, Wish};
-use engine::effect::{DiskRequest, Effect, Expect, Gate, GateReason, StoreError, StoreRequest};
+use engine::effect::{
+    DiskRequest, Effect, Expect, Gate, GateReason, Notice, StoreError, StoreRequest,
+};
 use engine::ids::{FileId, Generation, Seq, Tag, WishKey};
 use engine::object::names::ObjectName;
 use engine::time::Duration;
-use engine::units::{ByteCount, Extent};
+use engine::units::{ByteCount, Extent, Lba};
 use harness::{Buf, Harness};
 use std::rc::Rc;
 
@@ -328,6 +330,248 @@ fn a_fenced_holder_whom_the_store_refuses_asks_again() {
     assert_eq!(host.read(0, 1), [1]);
 }
 
+// --- answers while nobody knows whose the volume is ---
+
+fn is_read(effect: &Effect<Buf>) -> bool {
+    matches!(effect, Effect::Read { .. })
+}
+
+fn is_door_get(effect: &Effect<Buf>) -> bool {
+    matches!(
+        effect,
+        Effect::Store {
+            request: StoreRequest::Get(get),
+            ..
+        } if matches!(get.name, ObjectName::Door(_))
+    )
+}
+
+/// A restarted host that serves and is not attached anew, with a read, a write and a FUA write of it under way.
+fn restarted_with_commands_in_flight(before: impl FnOnce(&mut Harness)) -> (Harness, [u64; 3]) {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.kill();
+    before(&mut host);
+    // The store is silent as long as this host asks about the door; then nothing more happens before it watches.
+    host.store.borrow_mut().away = Some(StoreError::Unavailable);
+    host.open();
+    let quiet = |effect: &Effect<Buf>| matches!(effect, Effect::Store { .. });
+    host.hold(move |effect| {
+        is_read(effect) || is_append(effect) || is_sync(effect) || quiet(effect)
+    });
+    let read = host.send(Command::Read(Extent::new(0, 8)));
+    let write = host.send_write(8, 8, 2);
+    let fua = host.command_write(16, 8, 3, true);
+    let fua = host.send(fua);
+    host.store.borrow_mut().away = None;
+    (host, [read, write, fua])
+}
+
+/// The watch sees the door shut; then the disk does what it was asked, and only later the attach goes on.
+fn the_door_is_seen_before_the_disk_answers(host: &mut Harness, tags: &[u64]) {
+    host.hold(|effect| !is_door_get(effect));
+    host.send_wish(Wish::Sessions(1));
+    host.pass(Duration::from_nanos(0));
+    assert_eq!(host.volume.status().phase, "attaching");
+    host.hold(|effect| matches!(effect, Effect::Store { .. }));
+    host.run();
+    for tag in tags {
+        assert!(!host.replies.contains_key(tag), "{:?}", host.replies);
+    }
+}
+
+#[test]
+fn what_was_in_flight_when_another_shut_the_door_is_not_answered_well() {
+    let (mut host, tags) = restarted_with_commands_in_flight(|host| {
+        let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+        let verdict = other.wish(TAKE);
+        assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    });
+    the_door_is_seen_before_the_disk_answers(&mut host, &tags);
+    host.release();
+    host.pass(Duration::from_secs(20));
+    assert_eq!(host.volume.status().phase, "fenced");
+    for tag in tags {
+        let reply = host.replies.get(&tag);
+        assert!(
+            matches!(reply, Some(Reply::Failed(Failure::Fenced))),
+            "{reply:?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_in_flight_when_the_own_leftover_was_seen_is_answered_after_the_attach() {
+    let (mut host, [read, write, fua]) = restarted_with_commands_in_flight(|host| {
+        host.open();
+        host.hold(|effect| {
+            matches!(
+                effect,
+                Effect::Store {
+                    request: StoreRequest::Put {
+                        name: ObjectName::Opened(_),
+                        ..
+                    },
+                    ..
+                }
+            )
+        });
+        host.send_wish(Wish::Attach {
+            take_over: false,
+            accept_loss: false,
+        });
+        host.pass(Duration::from_secs(10));
+        host.kill();
+    });
+    the_door_is_seen_before_the_disk_answers(&mut host, &[read, write, fua]);
+    host.release();
+    host.pass(Duration::from_secs(11));
+    assert_eq!(host.volume.status().phase, "serving");
+    assert_eq!(host.read_reply(read), [1; 8]);
+    for tag in [write, fua] {
+        let reply = host.replies.get(&tag);
+        assert!(matches!(reply, Some(Reply::Done { .. })), "{reply:?}");
+    }
+    assert_eq!(host.read(8, 8), [2; 8]);
+}
+
+#[test]
+fn what_was_in_flight_is_not_answered_from_the_history_that_goes_on() {
+    let (mut host, tags) = restarted_with_commands_in_flight(|host| {
+        let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+        other.wish(TAKE);
+        other.write(0, 8, 9);
+        let verdict = other.wish(Wish::Detach);
+        assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
+    });
+    the_door_is_seen_before_the_disk_answers(&mut host, &tags);
+    host.release();
+    host.pass(Duration::from_secs(11));
+    for tag in tags {
+        let reply = host.replies.get(&tag);
+        assert!(
+            matches!(reply, Some(Reply::Failed(Failure::Fenced))),
+            "{reply:?}"
+        );
+    }
+    assert_eq!(host.volume.status().phase, "serving");
+    assert_eq!(host.read(0, 16), [[9; 8], [0; 8]].concat());
+}
+
+#[test]
+fn a_withheld_answer_ends_as_busy_and_a_withheld_read_can_be_taken_back() {
+    let (mut host, [read, write, fua]) = restarted_with_commands_in_flight(|host| {
+        let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+        other.wish(TAKE);
+    });
+    the_door_is_seen_before_the_disk_answers(&mut host, &[read, write, fua]);
+    host.volume.handle_abort(host.now, Tag(read));
+    host.volume.handle_abort(host.now, Tag(write));
+    host.run();
+    assert!(matches!(
+        host.replies.get(&read),
+        Some(Reply::Failed(Failure::Aborted))
+    ));
+    assert!(!host.replies.contains_key(&write), "it has happened");
+    host.pass(Duration::from_secs(13));
+    for tag in [write, fua] {
+        assert!(matches!(host.replies.get(&tag), Some(Reply::Busy)));
+    }
+}
+
+#[test]
+fn a_host_that_shut_its_own_door_in_vain_answers_for_a_while_only() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.kill();
+    host.open();
+    assert_eq!(host.read(0, 1), [1]);
+    host.hold(|effect| {
+        matches!(
+            effect,
+            Effect::Store {
+                request: StoreRequest::Put {
+                    name: ObjectName::Opened(_),
+                    ..
+                },
+                ..
+            }
+        )
+    });
+    host.send_wish(Wish::Attach {
+        take_over: false,
+        accept_loss: false,
+    });
+    host.pass(Duration::from_secs(8));
+    assert!(!host.open.is_empty(), "opened is on its way");
+    host.store.borrow_mut().away = Some(StoreError::Denied);
+    host.release();
+    let read = host.send(Command::Read(Extent::new(0, 1)));
+    assert_eq!(host.read_reply(read), [1]);
+    host.pass(Duration::from_secs(10));
+    let read = host.send(Command::Read(Extent::new(0, 1)));
+    host.pass(Duration::from_secs(13));
+    assert!(matches!(host.replies.get(&read), Some(Reply::Busy)));
+}
+
+// --- damage in the store ---
+
+/// A restarted host that serves and is not attached anew, and whose data is gone from the store.
+fn restarted_without_its_objects(before: impl FnOnce(&mut Harness)) -> Harness {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.wish(Wish::Evict);
+    host.kill();
+    before(&mut host);
+    host.store.borrow_mut().away = Some(StoreError::Unavailable);
+    host.open();
+    host.store.borrow_mut().away = None;
+    let mut store = host.store.borrow_mut();
+    store
+        .objects
+        .retain(|(_, name), _| !name.starts_with("chunks/"));
+    drop(store);
+    host
+}
+
+#[test]
+fn what_is_gone_is_damaged_once_a_look_has_found_the_volume_ours() {
+    let mut host = restarted_without_its_objects(|_| {});
+    host.hold(is_door_get);
+    let read = host.send(Command::Read(Extent::new(0, 1)));
+    host.pass(Duration::from_nanos(0));
+    assert!(!host.replies.contains_key(&read), "{:?}", host.replies);
+    host.release();
+    assert!(matches!(
+        host.replies.get(&read),
+        Some(Reply::Failed(Failure::Damaged { at: Lba(0) }))
+    ));
+}
+
+#[test]
+fn what_another_has_collected_is_not_damaged() {
+    let mut host = restarted_without_its_objects(|host| {
+        let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+        let verdict = other.wish(TAKE);
+        assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    });
+    let read = host.send(Command::Read(Extent::new(0, 1)));
+    host.pass(Duration::from_secs(11));
+    let reply = host.replies.get(&read);
+    assert!(
+        matches!(reply, Some(Reply::Failed(Failure::Fenced))),
+        "{reply:?}"
+    );
+    assert!(
+        !host
+            .notices
+            .iter()
+            .any(|n| matches!(n, Notice::Damaged { .. }))
+    );
+}
+
 // --- names and keys ---
 
 #[test]
@@ -401,6 +645,66 @@ fn a_read_of_a_failed_file_waits_for_what_is_written_again() {
     let read = host.send(Command::Read(Extent::new(0, 8)));
     host.release();
     assert_eq!(host.read_reply(read), [1; 8]);
+}
+
+/// A host whose disk failed for good: every byte of its journal is gone, and no record could be written again.
+fn with_a_dead_disk(writes: impl FnOnce(&mut Harness)) -> Harness {
+    let mut host = Harness::born(512, 100);
+    host.hold(is_sync);
+    writes(&mut host);
+    host.send(Command::Flush);
+    host.hold(|effect| is_append(effect) || is_sync(effect) || is_root_put(effect));
+    host.fail(is_sync);
+    for file in host.disk.files.values_mut() {
+        file.written.fill(0);
+    }
+    host.fail(is_append);
+    assert!(host.notices.contains(&Notice::ReadOnly));
+    host
+}
+
+#[test]
+fn a_read_only_volume_still_reads_what_is_in_memory() {
+    let mut host = with_a_dead_disk(|host| {
+        host.write(0, 8, 1);
+        host.write(3, 1, 2);
+        host.write(20, 4, 3);
+    });
+    host.run();
+    assert_eq!(host.read(0, 9), [1, 1, 1, 2, 1, 1, 1, 1, 0]);
+    assert_eq!(host.read(21, 2), [3, 3]);
+}
+
+#[test]
+fn what_a_failed_disk_did_not_keep_is_saved_from_memory() {
+    let mut host = with_a_dead_disk(|host| {
+        host.write(0, 8, 1);
+        host.write(3, 1, 2);
+        host.write(20, 4, 3);
+    });
+    host.release();
+    host.pass(Duration::from_secs(1));
+    assert_eq!(host.volume.status().stored, Seq(3));
+    assert_eq!(host.read(0, 9), [1, 1, 1, 2, 1, 1, 1, 1, 0]);
+    assert_eq!(host.read(19, 6), [0, 3, 3, 3, 3, 0]);
+}
+
+#[test]
+fn what_is_durable_and_damaged_is_told_though_its_neighbour_is_in_memory() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.flush();
+    for file in host.disk.files.values_mut() {
+        file.written.fill(0);
+    }
+    host.hold(is_sync);
+    host.write(8, 8, 2);
+    let read = host.send(Command::Read(Extent::new(0, 16)));
+    assert!(matches!(
+        host.replies.remove(&read),
+        Some(Reply::Failed(Failure::Damaged { at: Lba(0) }))
+    ));
+    assert_eq!(host.read(8, 8), [2; 8]);
 }
 
 #[test]

@@ -141,7 +141,6 @@ impl<P: Payload> Volume<P> {
                         map.relocate(*extent, seq, from.data_at(), to.file, to.data_at());
                     }
                 }
-                self.reads_unsettled();
             }
             Event::Condemned(file) => {
                 self.out
@@ -238,7 +237,6 @@ impl<P: Payload> Volume<P> {
                 self.answer_done(tag);
             }
         }
-        self.reads_unsettled();
         // A flush whose sync began before its target was written waits for the next.
         if let Some((seq, _)) = self.guest.durable.back().copied() {
             self.journal.want_durable(&mut self.out, seq);
@@ -271,6 +269,5 @@ impl<P: Payload> Volume<P> {
             .into_iter()
             .for_each(|tag| self.answer(tag, Reply::Failed(Failure::Hardware)));
         self.unlocked();
-        self.reads_unsettled();
     }
 }

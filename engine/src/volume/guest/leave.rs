@@ -12,6 +12,11 @@ impl<P: Payload> Volume<P> {
         let waited = take(&mut self.guest.parked, |(t, _)| *t == tag).is_some()
             || take(&mut self.guest.behind, |(t, _)| *t == tag).is_some()
             || take(&mut self.guest.stored, |(_, t)| *t == tag).is_some()
+            // A write whose answer is withheld has happened: it is answered as usual.
+            || take(&mut self.guest.withheld, |(t, reply)| {
+                *t == tag && matches!(reply, Reply::Read(_))
+            })
+            .is_some()
             || self.reads_abort(tag);
         if waited {
             return self.answer(tag, Reply::Failed(Failure::Aborted));
@@ -62,6 +67,7 @@ impl<P: Payload> Volume<P> {
         self.guest.parked.retain(|(t, _)| *t != tag);
         self.guest.behind.retain(|(t, _)| *t != tag);
         self.guest.stored.retain(|(_, t)| *t != tag);
+        self.guest.withheld.retain(|(t, _)| *t != tag);
         let mut locks: Vec<u64> = self
             .guest
             .held
@@ -104,9 +110,20 @@ impl<P: Payload> Volume<P> {
 
     /// Ends everything that guests wait for, as `failure`.
     pub(crate) fn guest_fail_all(&mut self, failure: Failure) {
+        self.guest_fail_begun(failure);
+        for (tag, _) in core::mem::take(&mut self.guest.parked) {
+            self.answer(tag, Reply::Failed(failure));
+        }
+    }
+
+    /// Ends everything that saw the history as it was, as `failure`: only what waits to be served at all goes on.
+    pub(in crate::volume) fn guest_fail_begun(&mut self, failure: Failure) {
+        let parked = core::mem::take(&mut self.guest.parked);
         let mut tags = self.guest_waiting();
+        self.guest.parked = parked;
         tags.extend(self.guest.acks.drain(..).map(|ack| ack.tag));
         tags.extend(self.guest.durable.drain(..).map(|(_, tag)| tag));
+        tags.extend(self.guest.withheld.drain(..).map(|(tag, _)| tag));
         for tag in tags {
             self.answer(tag, Reply::Failed(failure));
         }

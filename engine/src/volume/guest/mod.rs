@@ -69,6 +69,9 @@ pub(crate) struct Guests<P> {
     durable: VecDeque<(Seq, Tag)>,
     /// Answered when stored (`flush = store`): targets never fall.
     stored: VecDeque<(Seq, Tag)>,
+    /// Good answers that were ready while nobody knew whether the volume is still ours: they leave when it is, and fail when
+    /// it is not.
+    withheld: VecDeque<(Tag, Reply<P>)>,
     deadlines: BTreeSet<(Instant, Tag)>,
     deadline_of: BTreeMap<Tag, Instant>,
 }
@@ -85,6 +88,7 @@ impl<P> Default for Guests<P> {
             voided: BTreeSet::new(),
             durable: VecDeque::new(),
             stored: VecDeque::new(),
+            withheld: VecDeque::new(),
             deadlines: BTreeSet::new(),
             deadline_of: BTreeMap::new(),
         }
@@ -100,10 +104,12 @@ impl<P: Payload> Guests<P> {
             + self.caws.len()
             + self.acks.len()
             + self.durable.len()
-            + self.stored.len()) as u32
+            + self.stored.len()
+            + self.withheld.len()) as u32
     }
 
-    /// Bytes that commands without a seq carry or ask for. Reads under way are counted elsewhere.
+    /// Bytes that commands without a seq carry or ask for, and that wait to be answered. Reads under way are counted
+    /// elsewhere.
     pub(crate) fn waiting_bytes(&self, geometry: Option<Geometry>) -> u64 {
         let asked = |extent: &Extent| geometry.map_or(0, |g| g.bytes(extent.count).0);
         let commands = self.parked.iter().chain(&self.behind);
@@ -121,7 +127,11 @@ impl<P: Payload> Guests<P> {
             .caws
             .values()
             .map(|caw| caw.expect.len().0 + of(&caw.records));
-        commands.chain(held).chain(caws).sum()
+        let withheld = self.withheld.iter().map(|(_, reply)| match reply {
+            Reply::Read(parts) => parts.len().0,
+            _ => 0,
+        });
+        commands.chain(held).chain(caws).chain(withheld).sum()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -152,6 +162,12 @@ impl<P: Payload> Guests<P> {
 impl<P: Payload> Volume<P> {
     /// Answers a guest: the one door through which a success leaves.
     pub(super) fn answer(&mut self, tag: Tag, reply: Reply<P>) {
+        if self.is_in_doubt() && !matches!(reply, Reply::Busy | Reply::Failed(_)) {
+            mark!("answer-withheld");
+            self.wait_bounded(tag);
+            self.guest.withheld.push_back((tag, reply));
+            return;
+        }
         self.guest.clear_deadline(tag);
         if let Reply::Done { durable } = &reply {
             debug_assert!(
@@ -331,6 +347,11 @@ impl<P: Payload> Volume<P> {
 
     /// Commands that wait to be served, or behind a lock that is gone, enter again in order.
     pub(crate) fn guest_retry(&mut self) {
+        if !self.is_in_doubt() {
+            for (tag, reply) in core::mem::take(&mut self.guest.withheld) {
+                self.answer(tag, reply);
+            }
+        }
         if self.is_serving() || self.refusal().is_some() {
             for (tag, command) in core::mem::take(&mut self.guest.parked) {
                 self.guest_command(tag, command);
