@@ -379,10 +379,13 @@ impl World {
     // What an oracle learns from the end of a local operation.
     fn learn(&mut self, seat: usize, note: &LocalNote, good: bool, sync: Option<(FileId, u64)>) {
         let s = &mut self.seats[seat];
-        s.is_shaky |= !good && !s.is_recovered && matches!(note, LocalNote::Synced(_));
         let Some(history) = s.history.as_mut() else {
             return;
         };
+        if !good && !s.is_recovered && matches!(note, LocalNote::Synced(_)) {
+            // What a restart found in the journal and cannot make durable is nowhere else.
+            history.set_undurable_damaged();
+        }
         match note {
             LocalNote::Appended(file, seq) if good => {
                 history.set_written(*seq);
@@ -398,8 +401,12 @@ impl World {
                     .map(|(_, s)| *s)
                     .collect();
                 list.retain(|(n, _)| *n > mark);
-                if good {
-                    covered.into_iter().for_each(|seq| history.set_durable(seq));
+                for seq in covered {
+                    if good {
+                        history.set_durable(seq);
+                    } else {
+                        history.set_unsure(seq);
+                    }
                 }
             }
             LocalNote::Appended(..) | LocalNote::Other(_) => {}
@@ -581,7 +588,11 @@ impl World {
         match notice {
             Notice::Recovered { end, records: _ } => self.recovered(seat, end.0),
             Notice::Damaged { extent, place } => {
-                if !self.seats[seat].disk_hurt {
+                let s = &mut self.seats[seat];
+                if s.role == Role::Reads && self.deleted.iter().any(|n| place.starts_with(n)) {
+                    // Nothing keeps a version without a name for a reader (no pin): it was collected.
+                    s.is_behind = true;
+                } else if !s.disk_hurt {
                     let text = format!(
                         "blocks {extent} are called damaged at {place}; nothing was damaged"
                     );
@@ -611,7 +622,8 @@ impl World {
                     history.set_stored(cut);
                 }
             }
-            Notice::FileCondemned(_) | Notice::Fenced { .. } => {}
+            Notice::Fenced { .. } => self.seats[seat].saw_door = true,
+            Notice::FileCondemned(_) => {}
         }
     }
 }

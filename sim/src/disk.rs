@@ -11,8 +11,8 @@ use engine::effect::{
 };
 use engine::ids::{FileId, Hash};
 use engine::journal::index::FileIndex;
-use engine::journal::note::{self, Note};
-use engine::journal::record::{JournalKey, PAGE_BYTES, RecordHead};
+use engine::journal::note::{self, Intent, Note};
+use engine::journal::record::{JournalKey, PAGE_BYTES, RecordBody, RecordHead};
 use engine::payload::Parts;
 use engine::units::{ByteCount, Geometry};
 use std::collections::BTreeMap;
@@ -474,6 +474,12 @@ impl Disk {
         self.notes.iter().filter_map(note).max_by_key(|n| n.serial)
     }
 
+    /// Whether the newest note says that the disk failed and the history is being saved.
+    pub fn is_saving(&self) -> bool {
+        self.note()
+            .is_some_and(|note| matches!(note.intent, Some(Intent::Emergency(_))))
+    }
+
     // A note whose writing failed or was cut off: old, new or garbage, and not the same after a power loss.
     fn leave_note(&mut self, slot: usize, note: Arc<Note>, seed: u64) {
         let pick = |n: u64, old: &Slot| match n % 3 {
@@ -498,6 +504,26 @@ impl Disk {
         (0..(self.cache.cached.len() / pages) as u32)
             .filter_map(valid)
             .collect()
+    }
+
+    /// Whether the journal holds a record of that seq and no void of it.
+    pub fn holds_a_write(&self, seq: u64) -> bool {
+        let mut holds = false;
+        for (id, file) in &self.files {
+            for page in 0..file.cached.len() as u32 {
+                if let Some(Page::Head(head)) = file.page(page)
+                    && head.file == *id
+                    && head.page == page
+                    && head.seq.0 == seq
+                {
+                    if head.body == RecordBody::Void {
+                        return false;
+                    }
+                    holds = true;
+                }
+            }
+        }
+        holds
     }
 
     /// What the end of the process leaves, its operations in flight included. Says how many pages were not synced.

@@ -333,9 +333,19 @@ impl World {
             self.reply_session(seat, tag, reply);
             return;
         }
-        if asked.op == SWEEP && !matches!(reply, Reply::Read(_)) {
-            // Asked again until it is read.
-            self.seats[seat].sweep.push_back(asked.extents[0]);
+        if asked.op == SWEEP {
+            let extent = asked.extents[0];
+            let sweep = &mut self.seats[seat].sweep;
+            match reply {
+                Reply::Read(_) => {}
+                // Damage that the oracle accepts stays; what lies beside it is read block by block.
+                Reply::Failed(Failure::Damaged { .. }) if extent.count.0 == 1 => {}
+                Reply::Failed(Failure::Damaged { .. }) => {
+                    sweep.extend(extent.range().map(|lba| Extent::new(lba, 1)));
+                }
+                // Asked again until it is read.
+                _ => sweep.push_back(extent),
+            }
         }
         let s = &self.seats[seat];
         if s.role == Role::Reads && s.sweep.is_empty() && s.asked.is_empty() {
@@ -468,7 +478,7 @@ impl World {
             Failure::Aborted => asked.aborted,
             Failure::Fenced => !s.gate_open || s.saw_door || s.released,
             Failure::Hardware | Failure::ReadOnly => s.disk_hurt,
-            Failure::Damaged { .. } if s.is_shaky => true,
+            Failure::Damaged { .. } if s.is_behind => true,
             Failure::Damaged { at } => s
                 .history
                 .as_ref()

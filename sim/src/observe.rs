@@ -30,7 +30,10 @@ impl World {
                 self.seats[seat].own_doors.insert(g.0);
                 Ok(())
             }
-            StoreRequest::Delete { container, name } => self.delete_leaves(container, name),
+            StoreRequest::Delete { container, name } => {
+                self.deleted.insert(format!("{container}/{name}"));
+                self.delete_leaves(container, name)
+            }
             _ => Ok(()),
         };
         self.check(checked);
@@ -69,9 +72,7 @@ impl World {
                 ));
             };
             // A volume whose disk failed saves what is whole, durable or not.
-            let saves = self.seats[seat].disk.note().is_some_and(|n| {
-                matches!(n.intent, Some(engine::journal::note::Intent::Emergency(_)))
-            });
+            let saves = self.seats[seat].disk.is_saving();
             if root.cut.0 > history.durable() && !saves {
                 let text = format!(
                     "{} leaves with cut {}; the journal is durable up to {}",

@@ -9,6 +9,7 @@ use crate::seat::{Role, Wished, Wished1};
 use crate::world::{Event, MS, Phase, SEC, World};
 use engine::command::{BirthSpec, Collected, Committed, Refusal, Verdict, Wish};
 use engine::ids::{AttachId, Generation, Version, WishId, WishKey};
+use engine::journal::note::Note;
 use engine::object::names::{ObjectName, RootName};
 use engine::payload::Parts;
 use engine::time::Duration;
@@ -545,10 +546,15 @@ impl World {
         };
         // The history goes on if nobody else's attachment lies between the last one of this folder and this one.
         let own = attach.is_none_or(|a| {
-            self.seats[seat].history_generation == a.generation.0 || self.is_own_chain(seat, a)
+            self.seats[seat].history_generation == a.generation.0 || self.keeps_its_journal(seat, a)
         });
-        if let Some(attach) = attach {
-            self.seats[seat].history_generation = attach.generation.0;
+        // A restart serves under what its folder held last: the process that opened it may have died before it said so.
+        let held = self.seats[seat].disk.note().and_then(|note| note.held);
+        if let Some(generation) = attach.map(|a| a.generation).or(held) {
+            let s = &mut self.seats[seat];
+            s.history_generation = generation.0;
+            let served = &mut self.volumes[volume].served;
+            served.insert(generation.0, s.state_dir);
         }
         if !(known && own) {
             self.begin_history(seat, base);
@@ -569,36 +575,35 @@ impl World {
         };
         let (attach, base) = (token.attach, token.base);
         self.seats[seat].attach = Some(attach);
-        let goes_on = self.seats[seat].history.is_some() && self.is_own_chain(seat, attach);
+        let goes_on = self.keeps_its_journal(seat, attach);
+        let (volume, dir) = (self.seats[seat].volume, self.seats[seat].state_dir);
+        self.volumes[volume].served.insert(generation.0, dir);
         if let (false, Some(base)) = (goes_on, base) {
             self.begin_history(seat, base);
         }
         self.seats[seat].history_generation = generation.0;
     }
 
-    // Whether all attachments below, down to the last one that this folder served under, are this folder's.
-    fn is_own_chain(&self, seat: usize, attach: AttachId) -> bool {
+    // Whether the journal of this folder goes on under `attach`: its note says so, and then nobody else may have served
+    // since the last attachment that this folder served under. (A generation that was opened and lost its look never did.)
+    fn keeps_its_journal(&mut self, seat: usize, attach: AttachId) -> bool {
         let s = &self.seats[seat];
-        let container = &self.volumes[s.volume].container;
-        let Some(bucket) = self.store.truth().get(container) else {
+        let last = s.history_generation;
+        let joined = |note: &Note| note.joined.iter().any(|id| id.generation.0 == last);
+        if s.history.is_none() || !s.disk.note().is_some_and(|note| joined(&note)) {
             return false;
-        };
-        let below =
-            bucket
-                .iter()
-                .rev()
-                .filter_map(|(name, object)| match (name, &object.content) {
-                    (ObjectName::Opened(g), crate::store::Content::Token(token))
-                        if *g < attach.generation =>
-                    {
-                        Some((g.0, token.holder.state_dir))
-                    }
-                    _ => None,
-                });
-        let mut chain = below
-            .take_while(|(g, _)| *g >= s.history_generation)
-            .peekable();
-        chain.peek().is_some() && chain.all(|(_, dir)| dir == s.state_dir)
+        }
+        let between = last + 1..attach.generation.0;
+        let served = self.volumes[s.volume].served.range(between);
+        let foreign = served
+            .filter(|(_, dir)| **dir != s.state_dir)
+            .map(|(g, _)| *g)
+            .next();
+        if let Some(g) = foreign {
+            let text = format!("seat {seat} goes on with its journal, and generation {g} served");
+            self.fail(Violation::new("F2", text));
+        }
+        true
     }
 
     // The root that an attachment goes on from: what `opened` says, or the only one of that version.
@@ -773,7 +778,9 @@ impl World {
                 let busy = self.seats.iter().any(|s| {
                     s.engine.is_some()
                         && !s.released
-                        && (!s.asked.is_empty() || !s.wished.is_empty() || !s.sweep.is_empty())
+                        && (!s.asked.is_empty()
+                            || !s.wished.is_empty()
+                            || s.gate_open && !s.sweep.is_empty())
                 });
                 if busy || self.is_wire_busy() {
                     return;
@@ -853,7 +860,11 @@ impl World {
         let power = std::mem::take(&mut s.lost_power);
         s.is_recovered = true;
         if let Some(history) = s.history.as_mut() {
-            let checked = history.recover(end, power);
+            let disk = &s.disk;
+            // An emergency cut may lie above what the failed disk kept: nothing is served before an attach finds its root.
+            let saved = disk.is_saving();
+            let end = end.max(if saved { history.stored() } else { 0 });
+            let checked = history.recover(end, power, |seq| disk.holds_a_write(seq));
             self.check(checked);
         }
     }

@@ -189,8 +189,8 @@ pub struct Seat {
     pub history_generation: u64,
     /// Whether this process has recovered its journal.
     pub is_recovered: bool,
-    /// A sync failed in a recovery: what was recovered may be lost with the next power, and is then called damaged.
-    pub is_shaky: bool,
+    /// A reader whose version was collected.
+    pub is_behind: bool,
     /// Whether it was told that the next door is shut.
     pub saw_door: bool,
     /// Whether it gave the volume up, or another has it.

@@ -23,7 +23,7 @@ use engine::time::{Instant, WallTime};
 use engine::units::Geometry;
 use engine::volume::Volume;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// Nanoseconds of a microsecond.
 pub const US: u64 = 1_000;
@@ -149,6 +149,8 @@ pub(crate) struct Vol {
     pub(crate) geometry: Geometry,
     pub(crate) parent: Option<Container>,
     pub(crate) published: BTreeMap<RootName, Published>,
+    /// Generations that passed their look, and whose they are.
+    pub(crate) served: BTreeMap<u64, StateDirId>,
     pub(crate) born: bool,
 }
 
@@ -204,6 +206,8 @@ pub struct World {
     pub(crate) scripted: Option<u64>,
     /// When faults stopped.
     pub(crate) healed_at: u64,
+    /// `container/name` of every object that a collector asked away.
+    pub(crate) deleted: BTreeSet<String>,
     /// Snapshots that were answered, by volume.
     pub(crate) snapshots: Vec<(usize, String)>,
     /// What the engine is being told.
@@ -246,6 +250,7 @@ impl World {
             fronts: BTreeMap::new(),
             scripted: None,
             healed_at: 0,
+            deleted: BTreeSet::new(),
             snapshots: Vec::new(),
             cause: "",
         };
@@ -321,6 +326,7 @@ impl World {
             geometry,
             parent,
             published: BTreeMap::new(),
+            served: BTreeMap::new(),
             born: false,
         });
         n
@@ -362,10 +368,10 @@ impl World {
             history: None,
             lost_power: false,
             attach: None,
-            own_doors: std::collections::BTreeSet::new(),
+            own_doors: BTreeSet::new(),
             history_generation: 0,
             is_recovered: false,
-            is_shaky: false,
+            is_behind: false,
             saw_door: false,
             released: false,
             loads: VecDeque::new(),
@@ -375,7 +381,7 @@ impl World {
             since: 0,
             reads: None,
             loaded: Vec::new(),
-            buried: std::collections::BTreeSet::new(),
+            buried: BTreeSet::new(),
             epoch: 0,
         });
         number

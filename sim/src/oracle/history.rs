@@ -37,10 +37,14 @@ struct Block {
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     what: What,
+    /// What it was before it was made void.
+    was: Option<What>,
     /// A copy lies in the journal.
     written: bool,
     /// A copy is covered by a sync that succeeded.
     durable: bool,
+    /// The last sync of its copy failed: the page may hold anything (A2), until the record is written elsewhere.
+    unsure: bool,
     /// The guest heard that it is done.
     answered: bool,
 }
@@ -151,6 +155,11 @@ impl History {
         }
     }
 
+    /// The highest cut known to be committed.
+    pub const fn stored(&self) -> u64 {
+        self.stored
+    }
+
     /// The highest seq that a guest was told is done.
     pub const fn answered(&self) -> u64 {
         self.answered
@@ -168,7 +177,7 @@ impl History {
                     let text = format!("seq {seq} is made void after it was answered");
                     return Err(Violation::new("P2", text));
                 }
-                entry.what = What::Void;
+                entry.was = Some(std::mem::replace(&mut entry.what, What::Void));
                 entry.written = false;
                 entry.durable = false;
                 self.set_void(seq);
@@ -204,8 +213,10 @@ impl History {
         }
         let entry = Entry {
             what,
+            was: None,
             written: false,
             durable: false,
+            unsure: false,
             answered: false,
         };
         self.entries.insert(seq, entry);
@@ -250,10 +261,29 @@ impl History {
         }
     }
 
+    // What was made void is there after all.
+    fn revive(&mut self, seq: u64) {
+        for block in &mut self.blocks {
+            if let Ok(at) = block.versions.binary_search_by_key(&seq, |v| v.seq) {
+                block.versions[at].void = false;
+            }
+        }
+        let Some(entry) = self.entries.get_mut(&seq) else {
+            return;
+        };
+        entry.what = entry.was.take().unwrap_or(What::Void);
+        if let What::Attribute(key, value) = &entry.what {
+            let versions = self.attributes.entry(key.clone()).or_default();
+            let at = versions.partition_point(|(s, _)| *s < seq);
+            versions.insert(at, (seq, *value));
+        }
+    }
+
     /// A copy of that record is in the journal.
     pub fn set_written(&mut self, seq: u64) {
         if let Some(entry) = self.entries.get_mut(&seq) {
             entry.written = true;
+            entry.unsure = false;
         }
         while self
             .entries
@@ -268,6 +298,7 @@ impl History {
     pub fn set_durable(&mut self, seq: u64) {
         if let Some(entry) = self.entries.get_mut(&seq) {
             entry.durable = true;
+            entry.unsure = false;
         }
         while self
             .entries
@@ -275,6 +306,23 @@ impl History {
             .is_some_and(|e| e.durable)
         {
             self.durable += 1;
+        }
+    }
+
+    /// A sync that should have covered that record failed.
+    pub fn set_unsure(&mut self, seq: u64) {
+        if let Some(entry) = self.entries.get_mut(&seq) {
+            entry.unsure = !entry.durable;
+        }
+    }
+
+    /// What is in the journal and not durable may be gone.
+    pub fn set_undurable_damaged(&mut self) {
+        let durable = self.durable;
+        for block in &mut self.blocks {
+            let versions = block.versions.iter();
+            let lost = versions.map(|v| v.seq).filter(|seq| *seq > durable);
+            block.damaged.extend(lost);
         }
     }
 
@@ -523,13 +571,19 @@ impl History {
         Ok(())
     }
 
-    /// A restart says that the history ends at `end`; `power` when the machine lost power.
-    pub fn recover(&mut self, end: u64, power: bool) -> Checked {
+    /// A restart says that the history ends at `end`; `power` when the machine lost power. `revives` tells of a seq that was
+    /// made void whether the journal holds its record and no void of it: its write was answered with an error, if at all, so
+    /// it is in flight until the next write of its blocks (P1), and a void beats it only where a void was written. From here
+    /// on it has happened.
+    pub fn recover(&mut self, end: u64, power: bool, revives: impl Fn(u64) -> bool) -> Checked {
         self.skip(end);
+        // A process that dies before it has written again what a failed sync took cannot keep it.
+        let sure = |(seq, entry): (&u64, &Entry)| entry.unsure.then_some(seq - 1);
+        let sure = self.entries.iter().find_map(sure).unwrap_or(u64::MAX);
         let promised = if power {
             self.answered_durable
         } else {
-            self.answered
+            self.answered.min(sure).max(self.answered_durable)
         };
         if end < promised {
             let (what, property) = if power {
@@ -557,6 +611,13 @@ impl History {
         }
         // Whole but for what no copy survives of; reads will tell.
         self.entries.retain(|seq, _| *seq <= end);
+        let void: Vec<u64> = (self.entries.iter())
+            .filter(|(seq, entry)| **seq > self.stored && entry.was.is_some())
+            .map(|(seq, _)| *seq)
+            .collect();
+        void.into_iter()
+            .filter(|seq| revives(*seq))
+            .for_each(|seq| self.revive(seq));
         for block in &mut self.blocks {
             block
                 .versions
@@ -571,6 +632,7 @@ impl History {
             // It was found in the journal, and what recovery keeps it syncs.
             entry.written = true;
             entry.durable = true;
+            entry.unsure = false;
         }
         self.written = end;
         self.durable = end;
@@ -768,9 +830,9 @@ mod tests {
         violates(h.clone().check_flush(3, 1), "B3");
         h.check_flush(1, 1).expect("asked after the first");
         let mut h2 = h.clone();
-        violates(h2.recover(2, false), "P2");
-        violates(h.clone().recover(4, true), "B5");
-        h.recover(2, true).expect("a prefix");
+        violates(h2.recover(2, false, |_| false), "P2");
+        violates(h.clone().recover(4, true, |_| false), "B5");
+        h.recover(2, true, |_| false).expect("a prefix");
         let floors = h.floors(Extent::new(0, 1));
         h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 2)])
             .expect("what survived");
@@ -791,8 +853,8 @@ mod tests {
         h.check_claim(7).expect("nothing has these numbers");
         violates(h.check_claim(8), "B3");
         let mut other = h.clone();
-        other.recover(7, true).expect("it ended there");
-        violates(h.clone().recover(8, false), "B5");
+        other.recover(7, true, |_| false).expect("it ended there");
+        violates(h.clone().recover(8, false, |_| false), "B5");
         write(&mut h, 8, 0);
         answer(&mut h, 8);
         violates(h.check_claim(8), "B3");
@@ -801,6 +863,35 @@ mod tests {
         write(&mut h, 10, 0);
         h.set_written(10);
         violates(h.check_answer(&[10], false, 8), "P2");
+    }
+
+    #[test]
+    fn what_a_failed_sync_took_is_not_asked_of_a_process_that_dies_then() {
+        let mut h = history();
+        for seq in 1..=3 {
+            write(&mut h, seq, 0);
+            answer(&mut h, seq);
+        }
+        h.set_unsure(2);
+        violates(h.clone().recover(0, false, |_| false), "P2");
+        h.clone()
+            .recover(1, false, |_| false)
+            .expect("the page may hold anything");
+        h.set_written(2);
+        violates(h.recover(1, false, |_| false), "P2");
+    }
+
+    #[test]
+    fn what_a_restart_finds_and_cannot_sync_may_be_damaged() {
+        let mut h = history();
+        write(&mut h, 1, 0);
+        write(&mut h, 2, 1);
+        h.set_written(1);
+        h.set_written(2);
+        h.set_durable(1);
+        h.set_undurable_damaged();
+        h.recover(2, false, |_| false).expect("both are there");
+        assert!(!h.may_be_damaged(0) && h.may_be_damaged(1));
     }
 
     #[test]
@@ -814,6 +905,35 @@ mod tests {
         assert_eq!(h.content_at(5)[0], Stamp::ZERO);
         h.set_written(1);
         violates(h.check_answer(&[1], false, 0), "P2");
+    }
+
+    #[test]
+    fn a_void_that_was_not_written_does_not_undo_what_a_restart_finds() {
+        let mut h = history();
+        write(&mut h, 1, 0);
+        answer(&mut h, 1);
+        h.accept(2, What::Holes(vec![Extent::new(0, 1)]))
+            .expect("good");
+        h.accept(2, What::Void).expect("not answered yet");
+        let floors = h.floors(Extent::new(0, 1));
+        h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)])
+            .expect("what came before");
+        let mut undone = h.clone();
+        undone.recover(2, false, |_| false).expect("both are there");
+        let floors = undone.floors(Extent::new(0, 1));
+        violates(
+            undone.check_read(Extent::new(0, 1), &floors, &[Stamp::ZERO]),
+            "B1",
+        );
+        h.recover(2, false, |seq| seq == 2).expect("both are there");
+        let floors = h.floors(Extent::new(0, 1));
+        h.check_read(Extent::new(0, 1), &floors, &[Stamp::ZERO])
+            .expect("it has happened");
+        violates(
+            h.check_read(Extent::new(0, 1), &floors, &[stamp(0, 1)]),
+            "B1",
+        );
+        assert_eq!(h.content_at(2)[0], Stamp::ZERO);
     }
 
     #[test]
