@@ -43,7 +43,16 @@ impl Gc {
                 other => return Err(crate::host::unexpected(&container, &other)),
             }
         }
-        Ok(json!({ "volumes": volumes }))
+        let mut document = json!({ "volumes": volumes });
+        if self.name.is_none() {
+            let gap = self
+                .min_age
+                .unwrap_or_else(|| host.config().limits().min_age);
+            let swept = host.sweep_containers(true, gap).await?;
+            document["empty_containers_removed"] = json!(swept.removed);
+            document["empty_containers_waiting"] = json!(swept.waiting);
+        }
+        Ok(document)
     }
 }
 
@@ -96,6 +105,18 @@ pub(super) fn show(document: &Value) -> String {
                 text += &format!("  {}: {what}\n", row.as_str().unwrap_or_default());
             }
         }
+    }
+    let number = |key: &str| document[key].as_u64().unwrap_or(0);
+    let (removed, waiting) = (
+        number("empty_containers_removed"),
+        number("empty_containers_waiting"),
+    );
+    if removed + waiting > 0 {
+        text += &format!("containers of erased volumes: {removed} removed");
+        if waiting > 0 {
+            text += &format!("; {waiting} stay until they were seen empty twice");
+        }
+        text.push('\n');
     }
     text
 }

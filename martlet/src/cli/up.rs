@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -24,6 +24,9 @@ const READY: Duration = Duration::from_secs(20);
 
 /// Snapshots that could not be served for lack of the store are tried again so much later.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// Between two looks at the containers that erased volumes left.
+const SWEEP: Duration = Duration::from_secs(600);
 
 /// Size of the volume that `up` makes when no image is named.
 const DEMO_BYTES: u64 = 1 << 30;
@@ -242,6 +245,7 @@ impl Daemon {
         for known in host.here() {
             opening.spawn(open_volume(Arc::clone(&host), known));
         }
+        tokio::spawn(sweep(Arc::downgrade(&host)));
         admin::listen(&host).map_err(|error| {
             Report::new(Exit::Unexpected, "ADMIN", "the admin socket cannot be made").cause(error)
         })?;
@@ -268,6 +272,18 @@ impl Daemon {
         }
         self.host.flush_all().await;
         eprintln!("stopped: what was written is safe here");
+    }
+}
+
+/// Removes what erased volumes left, as long as the daemon runs.
+async fn sweep(host: Weak<Host>) {
+    while let Some(host) = host.upgrade() {
+        let gap = host.config().limits().min_age;
+        if let Err(report) = host.sweep_containers(false, gap).await {
+            tracing::warn!("containers of erased volumes stay for now: {report}");
+        }
+        drop(host);
+        tokio::time::sleep(SWEEP).await;
     }
 }
 

@@ -138,6 +138,27 @@ pub struct Listed {
     pub kind: VolumeKind,
 }
 
+/// The container of an erased volume that is not gone yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leftover {
+    /// The container.
+    pub container: Container,
+    /// Since when listings show it empty, in seconds since 1970.
+    pub empty_since: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LeftoverRow {
+    container: String,
+    empty_since: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Leftovers {
+    format: u32,
+    containers: Vec<LeftoverRow>,
+}
+
 /// A CHAP identity as kept in `secrets/`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -298,6 +319,45 @@ impl StateDir {
     /// The list cannot be written.
     pub fn remove(&self, container: &Container) -> Result<(), StateError> {
         self.change(|list| list.retain(|l| l.container != *container))
+    }
+
+    /// Containers of erased volumes that are not gone yet.
+    ///
+    /// # Errors
+    ///
+    /// Their list cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<Leftover>, StateError> {
+        let path = self.path.join("leftovers.json");
+        let rows = read_json::<Leftovers>(&path)?.map_or_else(Vec::new, |l| l.containers);
+        let leftover = |row: LeftoverRow| {
+            let container = Container::parse(&row.container)
+                .ok_or_else(|| invalid(&path, format!("{} is no volume", row.container)))?;
+            Ok(Leftover {
+                container,
+                empty_since: row.empty_since,
+            })
+        };
+        rows.into_iter().map(leftover).collect()
+    }
+
+    /// Replaces their list. Durable when done.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn set_leftovers(&self, left: &[Leftover]) -> Result<(), StateError> {
+        if left == self.leftovers()? {
+            return Ok(());
+        }
+        let row = |l: &Leftover| LeftoverRow {
+            container: l.container.to_string(),
+            empty_since: l.empty_since,
+        };
+        let all = Leftovers {
+            format: FORMAT,
+            containers: left.iter().map(row).collect(),
+        };
+        write_json(&self.path.join("leftovers.json"), &all, 0o600)
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Listed>)) -> Result<(), StateError> {

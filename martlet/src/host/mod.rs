@@ -7,6 +7,7 @@ mod catalogue;
 mod export;
 mod front;
 mod import;
+mod leftover;
 mod lineage;
 mod verdict;
 
@@ -15,6 +16,7 @@ pub use export::{ExportFormat, export};
 pub use front::{CHAP_MUTUAL_USER, CHAP_USER, Front, INITIATORS, Offer, READ_RATE, WRITE_RATE};
 pub(crate) use import::image_report;
 pub use import::{Load, bear};
+pub use leftover::Swept;
 pub use lineage::clone;
 pub(crate) use verdict::unexpected;
 pub use verdict::{disk_report, refusal, state_report, store_report};
@@ -66,6 +68,8 @@ pub struct Host {
     front: OnceLock<Arc<dyn Front>>,
     /// Snapshots are served, too.
     snapshots: AtomicBool,
+    /// One sweep of leftover containers at a time.
+    sweeping: tokio::sync::Mutex<()>,
     /// When the store was last asked for a sign of life, and what came.
     reached: tokio::sync::Mutex<Option<(Instant, Result<()>)>>,
 }
@@ -116,6 +120,7 @@ impl Host {
             volumes: Mutex::default(),
             front: OnceLock::new(),
             snapshots: AtomicBool::new(false),
+            sweeping: tokio::sync::Mutex::default(),
             reached: tokio::sync::Mutex::default(),
         })
     }
@@ -260,7 +265,7 @@ impl Host {
             Verdict::Erased => {
                 drop(driver);
                 self.forget(container)?;
-                self.world.store.sweep(container);
+                self.leave(container).await?;
                 Ok(Opened::Gone)
             }
             Verdict::Attached { .. } => {

@@ -100,15 +100,15 @@ impl Store {
         }
     }
 
-    /// Removes the container of a volume that was erased, where a listing is the truth. Swift's lags behind: there the
-    /// empty container stays until a later sweep has seen it empty twice.
-    pub fn sweep(&self, container: &Container) {
-        if let Self::Dir(dir) = self {
-            dir.execute(
-                StoreRequest::DeleteContainer(container.clone()),
-                // Not empty after all: a later sweep finds it.
-                Box::new(|_| {}),
-            );
+    /// Whether a listing of the container shows nothing. Swift's lags behind.
+    ///
+    /// # Errors
+    ///
+    /// There is no such container, or the store does not answer.
+    pub async fn is_empty(&self, container: &Container) -> std::result::Result<bool, StoreError> {
+        match self {
+            Self::Dir(_) => Ok(true),
+            Self::Swift(swift) => swift.is_empty(container).await,
         }
     }
 

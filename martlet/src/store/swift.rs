@@ -117,6 +117,16 @@ impl SwiftStore {
         }
     }
 
+    /// Whether a listing of the container shows nothing; it may lag.
+    ///
+    /// # Errors
+    ///
+    /// There is no such container, or Swift does not answer.
+    pub async fn is_empty(&self, container: &Container) -> std::result::Result<bool, StoreError> {
+        let found = self.client.list_objects(container, "").await;
+        found.map(|rows| rows.is_empty()).map_err(|f| f.error)
+    }
+
     /// Every volume's container with the prefix; the listing may lag.
     ///
     /// # Errors
