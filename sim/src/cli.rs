@@ -1,29 +1,26 @@
 //! run, replay, shrink: words as typed, then what they do.
 
-use serde_json::json;
+mod seeds;
+
 use sim::casefile;
-use sim::choice::mix;
 use sim::config::Profile;
 use sim::run::{Case, Detail, Ended, run as run_case};
 use sim::shrink::shrink;
-use sim::trace::Trace;
-use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 /// How it is used.
 pub(crate) const USAGE: &str = "\
-usage: sim run [--seeds N | --minutes M] [--seed-base S] [--jobs J] [--profile P] [--ops N] [--twice] [--json]
+usage: sim run [--seeds N | --minutes M] [--seed-base S] [--jobs J] [--profile P] [--ops N] [--twice] [--json] [--hashes]
+       sim soak [--minutes M] [--seed-base S] [--jobs J] [--profile P] [--ops N] [--ledger FILE] [--commit C]
        sim replay SEED|FILE [--profile P] [--ops N] [--story]
        sim shrink SEED|FILE [--profile P] [--ops N] [--runs N] [--out FILE]
        sim exhaustive [--ops N] [--jobs J]
        sim zoo [BUG …] [--seeds BUDGET] [--streams N] [--profile P]   (built with --features zoo)
+       sim canary [BUG] [--minutes M] [--seed-base S] [--profile P]   (built with --features zoo)
        sim marks [--seeds N]                                          (built with --features zoo)
 --bug NAME (built with --features zoo) switches a bug on for run, replay and shrink
        sim model [--config NAME] [--wrong NAME] [--states N] [--progress-every N] [--all]
-profiles: safety liveness snapshot fencing gc wire all";
+profiles: safety liveness snapshot fencing gc wire all; run and soak also: every (all of them, each for its share)";
 
 /// Options, each with its default.
 #[derive(Clone, Debug)]
@@ -34,6 +31,7 @@ struct Options {
     jobs: usize,
     profile: Profile,
     has_profile: bool,
+    every: bool,
     ops: Option<u64>,
     json: bool,
     story: bool,
@@ -41,6 +39,10 @@ struct Options {
     runs: u32,
     streams: u64,
     out: Option<String>,
+    hashes: bool,
+    ledger: Option<String>,
+    commit: Option<String>,
+    bug: Option<String>,
     rest: Vec<String>,
 }
 
@@ -52,6 +54,7 @@ fn parse(words: &[String]) -> Result<Options, String> {
         jobs: std::thread::available_parallelism().map_or(1, |n| n.get()),
         profile: Profile::Safety,
         has_profile: false,
+        every: false,
         ops: None,
         json: false,
         story: false,
@@ -59,6 +62,10 @@ fn parse(words: &[String]) -> Result<Options, String> {
         runs: 4000,
         streams: 20,
         out: None,
+        hashes: false,
+        ledger: None,
+        commit: None,
+        bug: None,
         rest: Vec::new(),
     };
     let mut words = words.iter();
@@ -75,10 +82,20 @@ fn parse(words: &[String]) -> Result<Options, String> {
             "--ops" => o.ops = Some(number(value()?)?),
             "--runs" => o.runs = number(value()?)?,
             "--streams" => o.streams = number(value()?)?,
-            "--bug" => bug(Some(value()?))?,
+            "--bug" => {
+                o.bug = Some(value()?.clone());
+                bug(o.bug.as_deref())?;
+            }
+            "--ledger" => o.ledger = Some(value()?.clone()),
+            "--commit" => o.commit = Some(value()?.clone()),
+            "--hashes" => o.hashes = true,
             "--out" => o.out = Some(value()?.clone()),
             "--profile" => {
                 let name = value()?;
+                o.every = name == "every";
+                if o.every {
+                    continue;
+                }
                 o.has_profile = true;
                 o.profile = Profile::parse(name).ok_or_else(|| format!("no profile {name}"))?;
             }
@@ -102,7 +119,9 @@ pub(crate) fn run(words: &[String]) -> Result<bool, String> {
     }
     let options = parse(rest)?;
     match verb.as_str() {
-        "run" => run_seeds(&options),
+        "run" => seeds::run(&options),
+        "soak" => seeds::soak(&options),
+        "canary" => seeds::canary(&options),
         "replay" => replay(&options),
         "shrink" => shrink_case(&options),
         "exhaustive" => exhaust(&options),
@@ -184,174 +203,6 @@ fn shrink_case(o: &Options) -> Result<bool, String> {
         None => println!("{text}"),
     }
     Ok(false)
-}
-
-/// What all seeds together came to.
-#[derive(Default)]
-struct Total {
-    trace: Trace,
-    seeds: u64,
-    virtual_ns: u128,
-    violations: Vec<(u64, String)>,
-    hash: u64,
-}
-
-fn run_seeds(o: &Options) -> Result<bool, String> {
-    let started = Instant::now();
-    let total = Mutex::new(Total::default());
-    let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
-    let limit = if o.seeds.is_none() && o.minutes.is_none() {
-        Some(100)
-    } else {
-        o.seeds
-    };
-    let until = o
-        .minutes
-        .map(|m| started + Duration::from_secs_f64(m * 60.0));
-    let quiet = o.json || !std::io::stderr().is_terminal();
-    std::thread::scope(|scope| {
-        for _ in 0..o.jobs {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if limit.is_some_and(|l| n >= l) || until.is_some_and(|u| Instant::now() >= u) {
-                        break;
-                    }
-                    let seed = o.base + n;
-                    let case = Case {
-                        ops: o.ops,
-                        ..Case::new(seed, o.profile)
-                    };
-                    let ended = run_case(&case, Detail::Counts);
-                    let Ok(mut t) = total.lock() else { break };
-                    t.seeds += 1;
-                    t.virtual_ns += u128::from(ended.virtual_ns);
-                    t.trace.add(&ended.trace);
-                    t.hash ^= mix(seed, ended.trace.hash);
-                    if let Some(violation) = ended.violation {
-                        t.violations.push((seed, violation.to_string()));
-                        if t.violations.len() >= 20 {
-                            stop.store(true, Ordering::Relaxed);
-                        }
-                    }
-                    if !quiet && t.seeds.is_multiple_of(16) {
-                        let seconds = started.elapsed().as_secs_f64();
-                        eprint!(
-                            "\r{} seeds, {:.0} events/s, {} violations ",
-                            t.seeds,
-                            t.trace.events as f64 / seconds,
-                            t.violations.len()
-                        );
-                        let _ = std::io::stderr().flush();
-                    }
-                }
-            });
-        }
-    });
-    if !quiet {
-        eprintln!();
-    }
-    let mut total = total.into_inner().map_err(|_| "a runner died")?;
-    total.violations.sort();
-    let seconds = started.elapsed().as_secs_f64();
-    let same = if o.twice {
-        Some(again(o, &total)?)
-    } else {
-        None
-    };
-    report(o, &total, seconds, same);
-    Ok(total.violations.is_empty() && same != Some(false))
-}
-
-// The same seeds in another process must give the same hash.
-fn again(o: &Options, total: &Total) -> Result<bool, String> {
-    let program = std::env::current_exe().map_err(|e| e.to_string())?;
-    let mut command = std::process::Command::new(program);
-    command.args(["run", "--json", "--profile", o.profile.name()]);
-    command.args([
-        "--seed-base",
-        &o.base.to_string(),
-        "--seeds",
-        &total.seeds.to_string(),
-    ]);
-    command.args(["--jobs", &o.jobs.to_string()]);
-    if let Some(ops) = o.ops {
-        command.args(["--ops", &ops.to_string()]);
-    }
-    let output = command.output().map_err(|e| e.to_string())?;
-    let value: serde_json::Value =
-        serde_json::from_slice(&output.stdout).map_err(|e| format!("the second process: {e}"))?;
-    Ok(value["determinism"] == json!(format!("{:016x}", total.hash)))
-}
-
-fn report(o: &Options, total: &Total, seconds: f64, same: Option<bool>) {
-    let events = total.trace.events;
-    let faults: serde_json::Map<String, serde_json::Value> = total
-        .trace
-        .faults
-        .iter()
-        .map(|(d, n)| (d.name().to_string(), json!(n)))
-        .collect();
-    let replay = |seed: u64| {
-        let ops = o.ops.map_or(String::new(), |n| format!(" --ops {n}"));
-        format!(
-            "cargo run --profile sim -p sim -- replay {seed} --profile {}{ops} --story",
-            o.profile.name()
-        )
-    };
-    if o.json {
-        let violations: Vec<_> = total
-            .violations
-            .iter()
-            .map(|(seed, text)| json!({"seed": seed, "violation": text, "replay": replay(*seed)}))
-            .collect();
-        let value = json!({
-            "profile": o.profile.name(),
-            "seeds": total.seeds,
-            "events": events,
-            "operations": total.trace.operations,
-            "kinds": total.trace.kinds,
-            "virtual_seconds": total.virtual_ns as f64 / 1e9,
-            "seconds": seconds,
-            "events_per_second": events as f64 / seconds,
-            "faults": faults,
-            "violations": violations,
-            "determinism": format!("{:016x}", total.hash),
-            "same_twice": same,
-        });
-        println!("{value}");
-        return;
-    }
-    println!(
-        "{} seeds of profile {}: {events} events in {seconds:.1} s ({:.0} per second, {:.0} a seed), {} operations, {:.0} s virtual",
-        total.seeds,
-        o.profile.name(),
-        events as f64 / seconds,
-        events as f64 / total.seeds.max(1) as f64,
-        total.trace.operations,
-        total.virtual_ns as f64 / 1e9,
-    );
-    let listed: Vec<String> = total
-        .trace
-        .faults
-        .iter()
-        .map(|(d, n)| format!("{} {n}", d.name()))
-        .collect();
-    println!("faults: {}", listed.join(", "));
-    println!(
-        "determinism {:016x}{}",
-        total.hash,
-        match same {
-            Some(true) => ", the same in a second process",
-            Some(false) => ", ANOTHER ONE in a second process",
-            None => "",
-        }
-    );
-    for (seed, text) in &total.violations {
-        let text: String = text.chars().take(600).collect();
-        println!("VIOLATED by seed {seed}: {text}\n  {}", replay(*seed));
-    }
 }
 
 /// Switches a bug of the engine on, or all off.
@@ -444,9 +295,7 @@ fn marks(o: &Options) -> Result<bool, String> {
             let profile = profiles[(n % profiles.len() as u64) as usize];
             run_case(&Case::new(o.base + n, profile), Detail::Counts);
         }
-        let (hit, missed): (Vec<_>, Vec<_>) = sim::zoo::names("mark")?
-            .into_iter()
-            .partition(|n| engine::zoo::was_reached(n));
+        let (hit, missed) = seeds::marks()?.unwrap_or_default();
         println!("reached: {}", hit.join(", "));
         println!("not reached: {}", missed.join(", "));
         Ok(missed.is_empty())
