@@ -13,11 +13,11 @@ same_version() {
     [ -n "$a" ] && [ "$a" = "$b" ]
 }
 
-if have qemu-io && have iscsi-inq && have mke2fs && have python3 && same_version && block_iscsi; then
+if have qemu-io && have iscsi-inq && have mke2fs && have python3 && have openssl && same_version && block_iscsi; then
     exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
-    echo "install.sh: needs root to install qemu-utils qemu-block-extra libiscsi-bin e2fsprogs python3" >&2
+    echo "install.sh: needs root to install qemu-utils qemu-block-extra libiscsi-bin e2fsprogs python3 openssl" >&2
     exit 1
 fi
 
@@ -31,4 +31,4 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
 version=$(apt-cache policy qemu-block-extra | sed -n 's/ *Candidate: //p')
 apt-get install -q -y --no-install-recommends --allow-downgrades \
-    "qemu-utils=$version" "qemu-block-extra=$version" libiscsi-bin e2fsprogs python3
+    "qemu-utils=$version" "qemu-block-extra=$version" libiscsi-bin e2fsprogs python3 openssl

@@ -278,3 +278,47 @@ impl Keystone {
         self.host.tell(&format!("swift-url {url}"));
     }
 }
+
+/// A TLS front for a server of this machine, with an authority of its own. Ends when dropped.
+pub struct TlsRelay {
+    host: Host,
+    folder: PathBuf,
+}
+
+impl Drop for TlsRelay {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl std::fmt::Debug for TlsRelay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TlsRelay({})", self.url())
+    }
+}
+
+impl TlsRelay {
+    /// Starts one before a port of 127.0.0.1.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start: there is no openssl command.
+    pub fn start(port: u16) -> Self {
+        let folder = scratch("tls");
+        let arguments = [folder.display().to_string(), port.to_string()];
+        Self {
+            host: Host::start("tls_relay.py", &arguments),
+            folder,
+        }
+    }
+
+    /// Its root: `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        self.host.text("url")
+    }
+
+    /// The authority's certificate (PEM).
+    pub fn ca(&self) -> &str {
+        self.host.text("ca")
+    }
+}

@@ -16,4 +16,5 @@ mod support;
 mod swift_bulk;
 mod swift_down;
 mod swift_races;
+mod tls;
 mod two_hosts;
