@@ -882,11 +882,13 @@ impl<P: Payload> Volume<P> {
         // What guests saw of this history, and what they wrote to it, is not in the one that goes on.
         self.guest_fail_begun(Failure::Fenced);
         let everything_stored = self.journal.stored() >= self.journal.written();
+        // What waits to be published is of the history that ends here.
+        self.publish_abort(&Refusal::Fenced);
+        self.publishing.cuts.clear();
         let files = self.journal.set_aside();
         let spent = self.journal.assigned();
         self.own.set_aside = !everything_stored;
         self.stack = crate::layers::stack::Stack::default();
-        self.publishing.cuts.clear();
         self.own.attribute_log.clear();
         if everything_stored {
             for file in &files {

@@ -12,7 +12,7 @@ use engine::command::{Command, Failure, Refusal, Reply, Verdict, Wish};
 use engine::effect::{
     DiskRequest, Effect, Expect, Gate, GateReason, Notice, StoreError, StoreRequest,
 };
-use engine::ids::{FileId, Generation, Seq, Tag, WishKey};
+use engine::ids::{Container, FileId, Generation, Seq, Tag, WishKey};
 use engine::object::names::ObjectName;
 use engine::time::Duration;
 use engine::units::{ByteCount, Extent, Lba};
@@ -224,6 +224,41 @@ fn a_detach_that_finds_its_history_left_behind_is_answered() {
     assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
     assert_eq!(host.read(8, 1), [0]);
     assert_eq!(host.read(16, 1), [50]);
+}
+
+#[test]
+fn a_version_of_a_history_left_behind_is_not_published_over_the_next() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.kill();
+    host.open();
+    host.send_wish(Wish::Sessions(1));
+    host.write(8, 8, 2);
+    // Its publish has begun and waits for the attach that it needs.
+    host.hold(|effect| is_append(effect) || matches!(effect, Effect::Store { .. }));
+    let late = host.send_wish(Wish::Checkpoint);
+    host.pass(Duration::from_millis(10));
+    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    other.wish(TAKE);
+    other.write(16, 1, 50);
+    let verdict = other.wish(Wish::Detach);
+    assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
+    host.release();
+    host.pass(Duration::from_secs(60));
+    let verdict = host.told.get(&late);
+    assert!(matches!(verdict, Some(Verdict::Refused(_))), "{verdict:?}");
+    let roots = host
+        .store
+        .borrow()
+        .objects
+        .keys()
+        .cloned()
+        .collect::<Vec<_>>();
+    let of_ours = |(_, name): &&(Container, String)| {
+        name.starts_with("versions/") && name.contains(".00000003-")
+    };
+    assert_eq!(roots.iter().find(of_ours), None);
 }
 
 #[test]
