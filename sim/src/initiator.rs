@@ -66,6 +66,10 @@ impl World {
             return;
         } else if self.phase == Phase::Chaos && self.next_op < self.config.ops {
             let op = self.next_op;
+            while let Some((_, n)) = self.wish_line.pop_if(|(before, _)| *before <= op) {
+                let wait = self.choices.pick(Die::Wish, n, 5, 2 * MS);
+                self.after(wait, Event::Wish { n });
+            }
             if self.choices.is_off(Die::Op, op) {
                 self.next_op += 1;
                 self.think(seat, slot, op);

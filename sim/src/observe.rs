@@ -10,6 +10,7 @@ use crate::world::{Published, World};
 use engine::command::Collected;
 use engine::effect::{Body, Outcome, StoreRequest};
 use engine::ids::Container;
+use engine::journal::note::{Intent, Note};
 use engine::object::names::{ObjectName, RootName};
 use engine::table::types::{Root, RootKind};
 use std::collections::BTreeMap;
@@ -71,8 +72,12 @@ impl World {
                     format!("{} leaves before the volume serves", root.name),
                 ));
             };
-            // A volume whose disk failed saves what is whole, durable or not.
-            let saves = self.seats[seat].disk.is_saving();
+            // A volume whose disk failed saves what is whole, durable or not: behind a note that says so, or behind the intent
+            // to detach, with which a restart serves nothing before an attach has found out whether this root exists.
+            let s = &self.seats[seat];
+            let detaches = |n: &Note| matches!(n.intent, Some(Intent::Detach(_)));
+            let saves = s.disk.is_saving()
+                || s.disk_hurt && s.disk.note().is_some_and(|note| detaches(&note));
             if root.cut.0 > history.durable() && !saves {
                 let text = format!(
                     "{} leaves with cut {}; the journal is durable up to {}",

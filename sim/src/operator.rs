@@ -1,6 +1,7 @@
 //! The operator: births, restarts, snapshots, take-overs, and what comes of them.
 
 use crate::choice::Die;
+use crate::config::Profile;
 use crate::initiator::loaded_stamp;
 use crate::oracle::Violation;
 use crate::oracle::history::History;
@@ -169,7 +170,11 @@ impl World {
             10,
             2,
             if several { 4 } else { 2 },
-            if several { 12 } else { 0 },
+            match (several, self.config.profile) {
+                (false, _) => 0,
+                (true, Profile::Fencing) => 30,
+                (true, _) => 12,
+            },
             2,
         ];
         match self.choices.weighted(Die::Wish, n, 2, &weights) {
@@ -223,7 +228,9 @@ impl World {
         let (volume, host) = (self.seats[from].volume, self.seats[from].host);
         let others = u64::from(self.config.hosts - 1);
         let first = self.choices.pick(Die::TakeOver, n, 0, others);
-        let race = self.choices.pick(Die::TakeOver, n, 1, 2) == 1;
+        let race = self.choices.pick(Die::TakeOver, n, 1, 3) > 0;
+        // How far the racers start from each other, in milliseconds.
+        let apart = self.choices.one_of(Die::TakeOver, n, 5, &[1, 20, 500]);
         for k in 0..if race { others } else { 1 } {
             let other = (host + 1 + ((first + k) % others) as u32) % self.config.hosts;
             let seat = self.seat_of(volume, other);
@@ -231,7 +238,7 @@ impl World {
                 continue;
             }
             self.trace.fault(Die::TakeOver, n);
-            let wait = self.choices.pick(Die::TakeOver, n, 2 + k as u32, 500);
+            let wait = self.choices.pick(Die::TakeOver, n, 2 + k as u32, apart);
             self.again_after(seat, 1 + wait * MS, AGAIN_TAKE_OVER);
         }
     }
@@ -390,7 +397,10 @@ impl World {
                 };
                 self.later(seat, what);
             }
-            Wished1::Collect if self.phase == Phase::Collecting => self.later(seat, AGAIN_COLLECT),
+            Wished1::Collect if self.phase == Phase::Collecting => {
+                // Another host may have the volume by now.
+                self.later(self.holder().unwrap_or(seat), AGAIN_COLLECT);
+            }
             _ => {}
         }
     }
@@ -508,6 +518,7 @@ impl World {
         }
         self.seats[seat].attach = Some(root.name.attach);
         self.seats[seat].history_generation = root.name.attach.generation.0;
+        self.serves_now(seat, root.name.attach.generation);
         if let Some((at, ..)) = self.config.script.as_ref().and_then(|s| s.crash) {
             let s = &mut self.seats[seat];
             s.crash_at = Some((s.effects + at, 0));
@@ -551,10 +562,8 @@ impl World {
         // A restart serves under what its folder held last: the process that opened it may have died before it said so.
         let held = self.seats[seat].disk.note().and_then(|note| note.held);
         if let Some(generation) = attach.map(|a| a.generation).or(held) {
-            let s = &mut self.seats[seat];
-            s.history_generation = generation.0;
-            let served = &mut self.volumes[volume].served;
-            served.insert(generation.0, s.state_dir);
+            self.seats[seat].history_generation = generation.0;
+            self.serves_now(seat, generation);
         }
         if !(known && own) {
             self.begin_history(seat, base);
@@ -576,12 +585,42 @@ impl World {
         let (attach, base) = (token.attach, token.base);
         self.seats[seat].attach = Some(attach);
         let goes_on = self.keeps_its_journal(seat, attach);
-        let (volume, dir) = (self.seats[seat].volume, self.seats[seat].state_dir);
-        self.volumes[volume].served.insert(generation.0, dir);
+        self.serves_now(seat, generation);
         if let (false, Some(base)) = (goes_on, base) {
             self.begin_history(seat, base);
         }
         self.seats[seat].history_generation = generation.0;
+    }
+
+    // A generation is served from this folder; no generation is served from two (F1).
+    fn serves_now(&mut self, seat: usize, generation: Generation) {
+        let s = &self.seats[seat];
+        let served = &mut self.volumes[s.volume].served;
+        let other = served.insert(generation.0, s.state_dir);
+        if other.is_some_and(|other| other != s.state_dir) {
+            let text = format!("{generation:?} is served by seat {seat} and from {other:?}");
+            self.fail(Violation::new("F1", text));
+        }
+    }
+
+    // Whether all attachments below, down to the last one that this folder served under, are this folder's.
+    fn is_own_chain(&self, seat: usize, attach: AttachId) -> bool {
+        let s = &self.seats[seat];
+        let container = &self.volumes[s.volume].container;
+        let Some(bucket) = self.store.truth().get(container) else {
+            return false;
+        };
+        let opened =
+            |(name, object): (&ObjectName, &crate::store::Object)| match (name, &object.content) {
+                (ObjectName::Opened(g), crate::store::Content::Token(token))
+                    if *g < attach.generation && g.0 >= s.history_generation =>
+                {
+                    Some(token.holder.state_dir)
+                }
+                _ => None,
+            };
+        let mut chain = bucket.iter().filter_map(opened).peekable();
+        chain.peek().is_some() && chain.all(|dir| dir == s.state_dir)
     }
 
     // Whether the journal of this folder goes on under `attach`: its note says so, and then nobody else may have served
@@ -590,7 +629,15 @@ impl World {
         let s = &self.seats[seat];
         let last = s.history_generation;
         let joined = |note: &Note| note.joined.iter().any(|id| id.generation.0 == last);
-        if s.history.is_none() || !s.disk.note().is_some_and(|note| joined(&note)) {
+        if s.history.is_none() {
+            return false;
+        }
+        if !s.disk.note().is_some_and(|note| joined(&note)) {
+            // What was answered here must not be left behind when nobody else ever had the volume since.
+            if self.is_own_chain(seat, attach) {
+                let text = format!("seat {seat} leaves its journal, and nobody opened since");
+                self.fail(Violation::new("P2", text));
+            }
             return false;
         }
         let between = last + 1..attach.generation.0;
@@ -775,11 +822,16 @@ impl World {
                 if self.final_wish.is_some() {
                     return;
                 }
+                // A host that does not serve while another does may ask for the volume for ever, and has nothing to read.
+                let served = self.holder().is_some();
+                let attaches = |w: &Wished| matches!(w.what, Wished1::Attach { .. });
                 let busy = self.seats.iter().any(|s| {
+                    let may_wait = served && !s.gate_open;
                     s.engine.is_some()
                         && !s.released
                         && (!s.asked.is_empty()
-                            || !s.wished.is_empty()
+                            || !s.wished.values().all(attaches)
+                            || !may_wait && !s.wished.is_empty()
                             || s.gate_open && !s.sweep.is_empty())
                 });
                 if busy || self.is_wire_busy() {

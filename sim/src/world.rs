@@ -191,6 +191,8 @@ pub struct World {
     pub(crate) phase: Phase,
     pub(crate) phases: u32,
     pub(crate) next_op: u64,
+    /// Wishes to come: the operation that each goes before, the last one first.
+    pub(crate) wish_line: Vec<(u64, u64)>,
     pub(crate) next_tag: u64,
     pub(crate) next_wish: u64,
     pub(crate) crashes: u64,
@@ -239,6 +241,7 @@ impl World {
             phase: Phase::Chaos,
             phases: 0,
             next_op: 0,
+            wish_line: Vec::new(),
             next_tag: 1,
             next_wish: 1,
             crashes: 0,
@@ -277,10 +280,12 @@ impl World {
         let volume = self.add_volume(self.config.geometry, None);
         self.add_seat(0, volume, Role::Bears);
         self.start(0);
+        // Wishes come between operations, wherever in time these are.
         for n in 0..self.config.wishes {
-            let at = self.choices.between(Die::Wish, n, 0, 1, self.length());
-            self.at(at, Event::Wish { n });
+            let op = self.choices.pick(Die::Wish, n, 0, self.config.ops);
+            self.wish_line.push((op, n));
         }
+        self.wish_line.sort_unstable_by(|a, b| b.cmp(a));
         for n in 0..u64::from(self.config.faults.outages) {
             let at = self.choices.pick(Die::Outage, n, 0, self.length());
             if at > 0 {
