@@ -347,6 +347,12 @@ impl World {
                 Reply::Failed(Failure::Damaged { .. }) => {
                     sweep.extend(extent.range().map(|lba| Extent::new(lba, 1)));
                 }
+                // A store of a second a request and a cache of one frame do not bring it all in time: half of it at once.
+                Reply::Busy if extent.count.0 > 1 => {
+                    let half = extent.count.0 / 2;
+                    sweep.push_back(Extent::new(extent.start.0, half));
+                    sweep.push_back(Extent::new(extent.start.0 + half, extent.count.0 - half));
+                }
                 // Asked again until it is read.
                 _ => sweep.push_back(extent),
             }
