@@ -2,6 +2,7 @@
 
 use crate::support::{Folder, Host, Store, target, text, tool};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
 
 /// Bytes of real files that the image holds: enough that nothing fits one object, little enough for a test.
 const FILES_BYTES: u64 = 150 << 20;
@@ -39,20 +40,53 @@ fn copy_some(from: &Path, to: &Path, left: &mut u64) {
     }
 }
 
-fn main_job(store: &Store, folder: &Folder) {
-    let raw = ext4(folder);
+/// One file system as three images.
+struct Images {
+    raw: PathBuf,
+    plain: PathBuf,
+    packed: PathBuf,
+    _folder: Folder,
+}
+
+/// Made once for tests that run at once: packing takes longer than the rest.
+fn images() -> Arc<Images> {
+    static MADE: Mutex<Weak<Images>> = Mutex::new(Weak::new());
+    let mut made = MADE.lock().expect("they could be made");
+    if let Some(images) = made.upgrade() {
+        return images;
+    }
+    let folder = Folder::new("main-images");
+    let raw = ext4(&folder);
     let plain = folder.join("fs.qcow2");
     let packed = folder.join("fs-packed.qcow2");
-    tool(
-        "qemu-img",
-        &["convert", "-O", "qcow2", text(&raw), text(&plain)],
-    );
-    tool(
-        "qemu-img",
-        &["convert", "-c", "-O", "qcow2", text(&raw), text(&packed)],
-    );
+    let convert = |options: &[&str], to: &Path| {
+        let all = [
+            &["convert"],
+            options,
+            &["-O", "qcow2", text(&raw), text(to)],
+        ]
+        .concat();
+        tool("qemu-img", &all);
+    };
+    convert(&[], &plain);
+    convert(&["-c"], &packed);
+    let images = Arc::new(Images {
+        raw,
+        plain,
+        packed,
+        _folder: folder,
+    });
+    *made = Arc::downgrade(&images);
+    images
+}
+
+fn main_job(store: &Store, folder: &Folder) {
+    let made = images();
+    let Images {
+        raw, plain, packed, ..
+    } = &*made;
     let host = Host::new(store, &folder.join("state"));
-    let images = [("raw", &raw), ("plain", &plain), ("packed", &packed)];
+    let images = [("raw", raw), ("plain", plain), ("packed", packed)];
     for (name, image) in images {
         let made = host.json(&["volume", "import", text(image), name]);
         assert_eq!(made["size_bytes"], 400 << 20);
@@ -69,7 +103,7 @@ fn main_job(store: &Store, folder: &Folder) {
                 "raw",
                 "-F",
                 "raw",
-                text(&raw),
+                text(raw),
                 &daemon.url(name),
             ],
         );
@@ -90,7 +124,7 @@ fn main_job(store: &Store, folder: &Folder) {
     compare(&daemon, "plain");
     let exported = folder.join("exported.raw");
     other.json(&["volume", "export", "plain", text(&exported)]);
-    tool("cmp", &[text(&raw), text(&exported)]);
+    tool("cmp", &[text(raw), text(&exported)]);
     tool("e2fsck", &["-fn", text(&exported)]);
     assert_eq!(
         other.json(&["volume", "show", "plain"])["target"],

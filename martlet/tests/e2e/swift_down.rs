@@ -65,8 +65,14 @@ fn without_swift_a_restart_serves_what_is_here() {
         "a flush needs no Swift"
     );
     // A snapshot waits for Swift, and completes when it is back.
+    outage.relay.clear_log();
     let mut snapshot = host.begin(&["snapshot", "create", "vm@b"]);
-    std::thread::sleep(Duration::from_secs(3));
+    // It has asked, and asked again.
+    let until = Instant::now() + Duration::from_secs(30);
+    while outage.relay.log().len() < 3 {
+        assert!(Instant::now() < until, "Swift is not asked");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert!(snapshot.try_wait().unwrap().is_none(), "it waits");
     session.write_now(104, &stamps::extent(104, 8, 4)).unwrap();
     outage.up();
