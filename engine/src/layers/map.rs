@@ -4,6 +4,10 @@ use crate::ids::{FileId, Seq};
 use crate::sum::Sum;
 use crate::units::{BlockCount, Extent, Lba};
 use alloc::collections::BTreeMap;
+use smallvec::SmallVec;
+
+/// Blocks that are put below another map at once.
+const UNDERLAY_BLOCKS: u64 = 1 << 14;
 
 /// What a layer says of a run of blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,10 +164,38 @@ impl ExtentMap {
         })
     }
 
-    /// Puts every segment of `newer` over this map.
-    pub fn overlay(&mut self, newer: &Self, block_bytes: u32) {
-        for (extent, segment) in newer.iter() {
-            self.insert(extent, segment.seq, segment.source, block_bytes);
+    /// Takes segments out of `older`, from the first on, and puts them below this map: where it says nothing. Ends after about
+    /// `most` of them.
+    pub fn underlay(&mut self, older: &mut Self, most: usize, block_bytes: u32) {
+        let mut left = most;
+        while left > 0 {
+            let Some((start, mut segment)) = older.segments.pop_first() else {
+                return;
+            };
+            if segment.count.0 > UNDERLAY_BLOCKS {
+                // A long hole may lie below very many segments: a part of it at a time.
+                let rest = start + UNDERLAY_BLOCKS;
+                older
+                    .segments
+                    .insert(rest, tail(start, segment, rest, block_bytes));
+                segment.count = BlockCount(UNDERLAY_BLOCKS);
+            }
+            let extent = Extent {
+                start: Lba(start),
+                count: segment.count,
+            };
+            let mut gaps: SmallVec<[Extent; 4]> = SmallVec::new();
+            self.cover(extent, block_bytes, |extent, known| {
+                if known.is_none() {
+                    gaps.push(extent);
+                }
+            });
+            left = left.saturating_sub(1 + gaps.len());
+            for gap in gaps {
+                let mut part = tail(start, segment, gap.start.0, block_bytes);
+                part.count = gap.count;
+                self.segments.insert(gap.start.0, part);
+            }
         }
     }
 
@@ -294,6 +326,62 @@ mod tests {
                 }
             });
             prop_assert_eq!(seen, model);
+        }
+
+        #[test]
+        fn joined_step_by_step_two_maps_read_as_one_over_the_other(
+            old in proptest::collection::vec((0u64..64, 1u64..9), 0..20),
+            new in proptest::collection::vec((0u64..64, 1u64..9), 0..20),
+            most in 1usize..5,
+        ) {
+            let build = |writes: &[(u64, u64)], first: u64| {
+                let mut map = ExtentMap::default();
+                for (seq, &(start, count)) in (first..).zip(writes) {
+                    map.insert(Extent::new(start, count), Seq(seq), journal(seq, 0), 512);
+                }
+                map
+            };
+            let (mut older, mut newer) = (build(&old, 1), build(&new, 100));
+            let read = |older: &ExtentMap, newer: &ExtentMap| {
+                let mut blocks = BTreeMap::new();
+                for map in [older, newer] {
+                    map.cover(Extent::new(0, 80), 512, |extent, segment| {
+                        for (i, block) in extent.range().enumerate() {
+                            if let Some(Source::Journal(place)) = segment.map(|s| s.source) {
+                                blocks.insert(block, (place.at, u64::from(place.skip) / 512 + i as u64));
+                            }
+                        }
+                    });
+                }
+                blocks
+            };
+            let wanted = read(&older, &newer);
+            let mut steps = 0;
+            while !older.is_empty() {
+                newer.underlay(&mut older, most, 512);
+                prop_assert_eq!(&read(&older, &newer), &wanted);
+                steps += 1;
+            }
+            prop_assert!(steps <= old.len() * 2, "each step takes one at least");
+        }
+
+        #[test]
+        fn a_long_hole_is_joined_in_parts(start in 0u64..1000) {
+            let mut older = ExtentMap::default();
+            let whole = Extent::new(start, UNDERLAY_BLOCKS * 3 + 5);
+            older.insert(whole, Seq(1), Source::Hole, 512);
+            let mut newer = ExtentMap::default();
+            newer.insert(Extent::new(start + 7, 1), Seq(2), journal(2, 0), 512);
+            newer.underlay(&mut older, 1, 512);
+            prop_assert!(!older.is_empty());
+            while !older.is_empty() {
+                newer.underlay(&mut older, 1, 512);
+            }
+            let mut holes = 0;
+            newer.cover(whole, 512, |extent, segment| {
+                holes += segment.filter(|s| s.source == Source::Hole).map_or(0, |_| extent.count.0);
+            });
+            prop_assert_eq!(holes, whole.count.0 - 1);
         }
     }
 }

@@ -9,6 +9,9 @@ use alloc::vec::Vec;
 /// Attributes by key.
 pub(crate) type Attributes = BTreeMap<String, Vec<u8>>;
 
+/// Segments moved per call while two layers are joined.
+const JOIN_SEGMENTS: usize = 1024;
+
 /// A layer that a cut froze; it serves reads until its version is committed.
 #[derive(Debug)]
 pub(crate) struct Frozen {
@@ -80,18 +83,23 @@ impl Stack {
         self.frozen.push_back(Frozen { map, attributes });
     }
 
-    /// Joins the two oldest frozen layers into one.
-    pub(crate) fn join_oldest(&mut self, block_bytes: u32) {
-        let (Some(mut older), Some(newer)) = (self.frozen.pop_front(), self.frozen.pop_front())
-        else {
+    /// Joins the two oldest frozen layers into one, a bounded part of the work per call; whether that is done.
+    ///
+    /// In between both are there, and what was moved reads as before.
+    pub(crate) fn join_oldest(&mut self, block_bytes: u32) -> bool {
+        let mut layers = self.frozen.iter_mut();
+        let (Some(older), Some(newer)) = (layers.next(), layers.next()) else {
             debug_assert!(false, "two layers to join");
-            return;
+            return true;
         };
-        older.map.overlay(&newer.map, block_bytes);
-        self.frozen.push_front(Frozen {
-            map: older.map,
-            ..newer
-        });
+        newer
+            .map
+            .underlay(&mut older.map, JOIN_SEGMENTS, block_bytes);
+        let is_done = older.map.is_empty();
+        if is_done {
+            self.frozen.pop_front();
+        }
+        is_done
     }
 
     /// Every layer's map.

@@ -188,6 +188,8 @@ pub(crate) struct Publishing<P> {
     serial: u32,
     /// Since when there is something to publish.
     dirty_since: Option<Instant>,
+    /// Two layers are being joined: goes on then.
+    join_at: Option<Instant>,
 }
 
 impl<P> Default for Publishing<P> {
@@ -199,6 +201,7 @@ impl<P> Default for Publishing<P> {
             runs: 0,
             serial: 0,
             dirty_since: None,
+            join_at: None,
         }
     }
 }
@@ -215,7 +218,9 @@ impl<P> Publishing<P> {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let run = self.run.as_ref()?;
+        let Some(run) = &self.run else {
+            return self.join_at;
+        };
         let resend = run.resend.first().map(|(at, _, _)| *at);
         let look = run.look.as_ref().and_then(Look::poll_timeout);
         [resend, look, run.resend_root, run.leaves_at]
@@ -308,16 +313,21 @@ impl<P: Payload> Volume<P> {
             return false;
         };
         // A checkpoint that waits joins the next cut.
-        while self.publishing.cuts.len() > 1
-            && self.publishing.cuts.front().is_some_and(Cut::is_plain)
+        self.publishing.join_at = None;
+        if self.publishing.cuts.len() > 1 && self.publishing.cuts.front().is_some_and(Cut::is_plain)
         {
+            if !self.stack.join_oldest(geometry.block_bytes) {
+                // The layers are long: the rest is the work of facts to come.
+                self.publishing.join_at = Some(self.now);
+                return false;
+            }
             let Some(first) = self.publishing.cuts.pop_front() else {
                 return false;
             };
             if let Some(next) = self.publishing.cuts.front_mut() {
                 next.wants.splice(0..0, first.wants);
             }
-            self.stack.join_oldest(geometry.block_bytes);
+            return true;
         }
         let Some(cut) = self.publishing.cuts.front().map(|cut| cut.seq) else {
             return false;
