@@ -407,8 +407,9 @@ impl<P: Payload> Journal<P> {
         self.stored = self.stored.max(seq);
         if self.read_only {
             // Nothing becomes durable here any more: the store has them instead.
-            while let Some(kept) = self.kept.pop_front_if(|kept| kept.seq <= seq) {
-                self.kept_bytes -= kept.data.len().0;
+            while self.kept.front().is_some_and(|kept| kept.seq <= seq) {
+                let kept = self.kept.pop_front();
+                self.kept_bytes -= kept.map_or(0, |kept| kept.data.len().0);
             }
         }
         self.recycle(out);
