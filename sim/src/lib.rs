@@ -4,6 +4,7 @@
 //! Reading order: `choice` (every die), `config` (the swarm), `world` (the loop), `act` (what effects do), `initiator`
 //! and `operator` (who asks), `iscsi` (how guests reach the engine), `disk` and `store` (what misbehaves), `oracle` (what must hold), `shrink` (why it failed).
 
+pub mod accept;
 pub mod casefile;
 pub mod choice;
 pub mod config;

@@ -3,7 +3,12 @@
 use crate::choice::Die;
 use crate::payload::Blocks;
 use crate::store::codec::Codec;
-use crate::store::swift::{EVERY_NODE, NODES, Newest, Putting, Reach, Stored, Swift};
+use crate::store::swift::answer::{Read, Span};
+use crate::store::swift::container::{ListAsk, Row};
+use crate::store::swift::object::{ORDERS, Put};
+use crate::store::swift::{
+    Deleting, EVERY_NODE, NODES, Newest, PRIMARIES, Putting, Reach, Stored, Swift, clock_of,
+};
 use crate::store::{Content as Held, Object};
 use crate::world::{EPOCH, Event, MS, SEC, Transit, World};
 use backend_swift::answer::Headers;
@@ -17,7 +22,6 @@ use engine::object::names::ObjectName;
 use engine::time::{Duration, WallTime};
 use engine::units::ByteCount;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 const PREFIX: &str = "m-";
@@ -38,18 +42,24 @@ struct Exchange {
     call: CallId,
     method: Method,
     path: String,
-    newest: bool,
-    range: Option<Range<u64>>,
+    read: Read,
+    announced: Option<[u8; 16]>,
     only_if_absent: bool,
     body: Option<Arc<Stored>>,
     request: Option<StoreRequest<Blocks>>,
-    putting: Option<Putting>,
+    writing: Option<Writing>,
     answer: Option<Result<HttpAnswer<Outcome<Blocks>>, Broken>>,
     /// Nobody waits for the answer.
     unheard: bool,
     /// What the body suffers on its way back.
     hurt: Option<Hurt>,
     proxy: usize,
+}
+
+/// A write between its look and what it leaves.
+enum Writing {
+    Put(Putting),
+    Delete(Deleting),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,9 +74,10 @@ enum Chore {
     List {
         container: String,
         name: String,
-        timestamp: u64,
-        bytes: Option<u64>,
+        replica: usize,
+        row: Row<Object>,
     },
+    Container(String),
 }
 
 /// The cluster, its clients and what is on its way between them.
@@ -139,8 +150,13 @@ impl World {
             let (object, receipt) = codec.make(body);
             let (len, etag) = (object.bytes, etag_of(&object));
             made = Some(receipt);
+            let stored = Stored {
+                body: object,
+                bytes: len,
+                etag,
+            };
             Encoded {
-                body: Arc::new(Stored { object, etag }),
+                body: Arc::new(stored),
                 len,
                 etag: Etag(etag),
             }
@@ -269,7 +285,12 @@ impl World {
                 .find(|(n, _)| *n == name)
                 .map(|(_, v)| v.as_str())
         };
-        let range = header("Range").and_then(parse_range);
+        let read = Read {
+            newest: header("X-Newest").is_some(),
+            head: request.method == Method::Head,
+            span: header("Range").and_then(Span::parse),
+            ..Read::default()
+        };
         let len = request.body.as_ref().map_or(0, |(_, len)| *len);
         let proxies = wire.clocks.len() as u64;
         let exchange = Exchange {
@@ -277,13 +298,13 @@ impl World {
             life,
             call: request.call,
             method: request.method,
-            newest: header("X-Newest").is_some(),
+            read,
+            announced: header("ETag").and_then(Etag::parse).map(|e| e.0),
             only_if_absent: header("If-None-Match").is_some(),
             path: request.path.clone(),
-            range,
             body: request.body.map(|(b, _)| b),
             request: asked,
-            putting: None,
+            writing: None,
             answer: None,
             unheard: false,
             hurt: None,
@@ -402,31 +423,46 @@ impl World {
         let parts: Vec<&str> = path.splitn(3, '/').collect();
         let is_object = parts.len() == 3;
         let clock = self.now / 1000 + self.wire().clocks[proxy];
-        let first = self.choices.pick(Die::FirstReplica, n, 0, 3) as usize;
+        let order = ORDERS.len() as u64;
+        let order = self.choices.pick(Die::FirstReplica, n, 0, order) as usize;
         let reach = self.reach(n, 1);
         let wire = self.wire();
         let container = parts
             .get(1)
             .map_or("", |c| c.split('?').next().unwrap_or(""));
         let status = match (method, is_object) {
-            (Method::Put, false) => wire.swift.create_container(container),
-            (Method::Delete, false) => wire.swift.delete_container(container),
-            (Method::Head, false) => wire.swift.head_container(container),
+            (Method::Put | Method::Delete, false) => {
+                let timestamp = wire.swift.stamp(clock);
+                let status = if method == Method::Put {
+                    wire.swift.create_container(container, timestamp, reach)
+                } else {
+                    wire.swift.delete_container(container, timestamp, reach)
+                };
+                let late = self.swift_waits(n, 2);
+                self.chore(late, Chore::Container(container.to_owned()));
+                status
+            }
+            (Method::Head, false) => wire.swift.head_container(container, order, reach),
             (Method::Get, false) => {
-                self.answer_list(n, container);
+                self.answer_list(n, container, order, reach);
                 return;
             }
             (Method::Delete, true) => {
                 let timestamp = wire.swift.stamp(clock);
-                let status = wire.swift.delete(&path, timestamp, reach);
-                if status == 204 || status == 404 {
-                    self.chores(n, &path, timestamp, None);
+                match wire.swift.begin_delete(&path, timestamp, reach) {
+                    Ok(deleting) => {
+                        if let Some(exchange) = wire.exchanges.get_mut(&n) {
+                            exchange.writing = Some(Writing::Delete(deleting));
+                        }
+                        let wait = self.choices.pick(Die::StoreTime, n, 2, MS);
+                        self.after(wait, Event::HttpBody { n });
+                        return;
+                    }
+                    Err(status) => status,
                 }
-                self.mirror();
-                status
             }
             (Method::Get | Method::Head, true) => {
-                self.answer_get(n, first, reach);
+                self.answer_get(n, order, reach);
                 return;
             }
             (Method::Put, true) => {
@@ -434,15 +470,17 @@ impl World {
                 let Some(body) = exchange.body.clone() else {
                     return;
                 };
-                let only_if_absent = exchange.only_if_absent;
-                let timestamp = wire.swift.stamp(clock);
-                match wire
-                    .swift
-                    .begin_put(&path, timestamp, only_if_absent, body, reach)
-                {
+                let (only_if_absent, announced) = (exchange.only_if_absent, exchange.announced);
+                let put = Put {
+                    timestamp: wire.swift.stamp(clock),
+                    only_if_absent,
+                    announced,
+                    stored: body,
+                };
+                match wire.swift.begin_put(&path, put, reach) {
                     Ok(putting) => {
                         if let Some(exchange) = wire.exchanges.get_mut(&n) {
-                            exchange.putting = Some(putting);
+                            exchange.writing = Some(Writing::Put(putting));
                         }
                         let stalls = self.strikes(
                             Die::StoreSlow,
@@ -465,40 +503,60 @@ impl World {
         self.reply_status(n, status);
     }
 
-    /// A PUT's body has reached the nodes.
+    /// A PUT's body has reached the nodes, or a DELETE leaves its tombstones.
     pub(crate) fn http_body(&mut self, n: u64) {
         let reach = self.reach(n, 2);
         let wire = self.wire();
         let Some(exchange) = wire.exchanges.get_mut(&n) else {
             return;
         };
-        let Some(putting) = exchange.putting.take() else {
+        let Some(writing) = exchange.writing.take() else {
             return;
         };
         let (path, body) = (exchange.path.clone(), exchange.body.clone());
-        let status = wire.swift.finish_put(&putting, reach);
-        let timestamp = putting.timestamp();
-        let bytes = body.as_ref().map(|b| b.object.bytes);
-        self.chores(n, &path, timestamp, bytes);
+        let status = match writing {
+            Writing::Put(putting) => {
+                let status = wire.swift.finish_put(&putting, reach);
+                if status != 422 {
+                    self.chores(n, &path, putting.timestamp(), body);
+                }
+                status
+            }
+            Writing::Delete(deleting) => {
+                let status = wire.swift.finish_delete(&deleting);
+                if deleting.leaves_tombstones() {
+                    self.chores(n, &path, deleting.timestamp(), None);
+                }
+                status
+            }
+        };
         self.mirror();
         self.reply_status(n, status);
     }
 
-    // What Swift will do by itself after a write.
-    fn chores(&mut self, n: u64, path: &str, timestamp: u64, bytes: Option<u64>) {
+    // How long Swift takes until it does something by itself.
+    fn swift_waits(&mut self, n: u64, nth: u32) -> u64 {
         let late = [100 * MS, 2 * SEC, 20 * SEC, 120 * SEC];
-        let replicate = late[self.choices.pick(Die::Replicate, n, 0, 4) as usize];
-        let list = late[self.choices.pick(Die::Replicate, n, 1, 4) as usize];
+        late[self.choices.pick(Die::Replicate, n, nth, 4) as usize]
+    }
+
+    // What Swift will do by itself after a write.
+    fn chores(&mut self, n: u64, path: &str, timestamp: u64, stored: Option<Arc<Stored>>) {
+        let late = self.swift_waits(n, 0);
+        self.chore(late, Chore::Replicate(path.to_owned()));
         let mut parts = path.splitn(3, '/').skip(1);
         let (container, name) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-        let chore = Chore::List {
-            container: container.into(),
-            name: name.into(),
-            timestamp,
-            bytes,
-        };
-        self.chore(replicate, Chore::Replicate(path.to_owned()));
-        self.chore(list, chore);
+        for replica in 0..PRIMARIES {
+            let late = self.swift_waits(n, 10 + replica as u32);
+            let stored = stored.clone();
+            let chore = Chore::List {
+                container: container.into(),
+                name: name.into(),
+                replica,
+                row: Row { timestamp, stored },
+            };
+            self.chore(late, chore);
+        }
     }
 
     fn chore(&mut self, wait: u64, chore: Chore) {
@@ -524,12 +582,10 @@ impl World {
             Some(Chore::List {
                 container,
                 name,
-                timestamp,
-                bytes,
-            }) => {
-                wire.swift
-                    .update_listing(&container, &name, timestamp, bytes);
-            }
+                replica,
+                row,
+            }) => wire.swift.update_listing(&container, &name, replica, row),
+            Some(Chore::Container(container)) => wire.swift.replicate_container(&container),
             None => {}
         }
     }
@@ -545,52 +601,41 @@ impl World {
             let name = parts.next().and_then(ObjectName::parse);
             if let (Some(container), Some(name)) = (container, name) {
                 self.store
-                    .mirror(container, name, stored.map(|s| s.object.clone()));
+                    .mirror(container, name, stored.map(|s| s.body.clone()));
             }
         }
     }
 
-    fn answer_get(&mut self, n: u64, first: usize, reach: Reach) {
+    fn answer_get(&mut self, n: u64, order: usize, reach: Reach) {
         let wire = self.wire();
         let Some(exchange) = wire.exchanges.get(&n) else {
             return;
         };
-        let found = wire
-            .swift
-            .get(&exchange.path, exchange.newest, first, reach);
-        let stored = match found {
-            Ok(stored) => stored,
+        let found = wire.swift.get(&exchange.path, &exchange.read, order, reach);
+        let (stored, shown) = match found {
+            Ok(found) => (found.stored, found.shown),
             Err(status) => {
                 self.reply_status(n, status);
                 return;
             }
         };
-        let (range, total) = (exchange.range.clone(), stored.object.bytes);
         let mut headers = Headers::default();
         let mut header = |name: &str, value: String| headers.0.push((name.into(), value));
-        let etag = Etag(stored.etag);
-        header("Etag", etag.to_string());
-        let (status, len) = match &range {
-            Some(r) if r.start >= total => {
-                self.reply_status(n, 416);
-                return;
-            }
-            Some(r) => {
-                let end = r.end.min(total);
-                header(
-                    "Content-Range",
-                    format!("bytes {}-{}/{total}", r.start, end - 1),
-                );
-                (206, end - r.start)
-            }
-            None => (200, total),
-        };
+        header("Etag", Etag(stored.etag).to_string());
+        if let Some(range) = shown.content_range(stored.bytes) {
+            header("Content-Range", range);
+        }
+        let (status, len) = (shown.status, shown.bytes());
+        if !matches!(status, 200 | 206) {
+            self.reply_status(n, status);
+            return;
+        }
         header("Content-Length", len.to_string());
         let head = exchange.method == Method::Head;
         let hurt = exchange.hurt;
         let codec = wire.codec;
         let content = match exchange.request.as_ref().filter(|_| !head) {
-            Some(StoreRequest::Get(get)) => decode(codec, get, &stored.object, hurt),
+            Some(StoreRequest::Get(get)) => decode(codec, get, &stored.body, hurt),
             _ => Content::Ignored,
         };
         let body_len = if head || hurt != Some(Hurt::Short) {
@@ -598,7 +643,7 @@ impl World {
         } else {
             len / 2
         };
-        let whole = range.is_none() && !head;
+        let whole = status == 200 && !head;
         let mut md5 = stored.etag;
         if hurt.is_some() {
             md5[0] ^= 1;
@@ -613,7 +658,7 @@ impl World {
         self.reply(n, answer);
     }
 
-    fn answer_list(&mut self, n: u64, container: &str) {
+    fn answer_list(&mut self, n: u64, container: &str, order: usize, reach: Reach) {
         let wire = self.wire();
         let Some(Exchange {
             request:
@@ -628,13 +673,18 @@ impl World {
         else {
             return;
         };
-        let after = after.clone().unwrap_or_default();
-        match wire.swift.list(container, prefix, &after, *limit as usize) {
-            Some(rows) => {
-                let names = rows.into_iter().map(|(name, bytes, us)| ListRow {
+        let ask = ListAsk {
+            prefix: prefix.clone(),
+            after: after.clone().unwrap_or_default(),
+            limit: *limit as usize,
+            ..ListAsk::default()
+        };
+        match wire.swift.list(container, &ask, order, reach) {
+            Ok(rows) => {
+                let names = rows.into_iter().map(|(name, bytes, timestamp)| ListRow {
                     name,
                     bytes: ByteCount(bytes),
-                    modified: WallTime(EPOCH + us / 1_000_000),
+                    modified: WallTime(EPOCH + clock_of(timestamp) / 1_000_000),
                 });
                 let names = names.collect();
                 let content = Content::Good(Outcome::Names(names));
@@ -644,7 +694,7 @@ impl World {
                 };
                 self.reply(n, answer);
             }
-            None => self.reply_status(n, 404),
+            Err(status) => self.reply_status(n, status),
         }
     }
 
@@ -762,11 +812,6 @@ fn plain(status: u16, headers: Headers) -> HttpAnswer<Outcome<Blocks>> {
         body_md5: None,
         content: Content::Ignored,
     }
-}
-
-fn parse_range(text: &str) -> Option<Range<u64>> {
-    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
-    Some(first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?)
 }
 
 // Stands for the MD5 of the bytes: equal for equal objects.

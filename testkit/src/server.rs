@@ -111,6 +111,8 @@ pub struct SwiftOptions {
     pub keystone: Option<String>,
     /// Seconds that the proxy waits for a storage server. 10, as in production.
     pub node_timeout: u32,
+    /// Milliseconds that the proxy waits for a connection to one. 500, as in production.
+    pub conn_timeout_ms: u32,
     /// Seconds that the proxy leaves out a server that erred. 60, as in production; 0 makes tests of outages short.
     pub error_interval: u32,
     /// Seconds that the proxy remembers a container. 60.
@@ -127,6 +129,7 @@ impl Default for SwiftOptions {
             token_life: 86_400,
             keystone: None,
             node_timeout: 10,
+            conn_timeout_ms: 500,
             error_interval: 60,
             info_cache: 60,
             ratelimit: 0,
@@ -158,6 +161,8 @@ impl Swift {
         push("--nodes", options.nodes.max(options.replicas).to_string());
         push("--token-life", options.token_life.to_string());
         push("--node-timeout", options.node_timeout.to_string());
+        let conn_timeout = f64::from(options.conn_timeout_ms) / 1000.0;
+        push("--conn-timeout", conn_timeout.to_string());
         push("--error-interval", options.error_interval.to_string());
         push("--info-cache", options.info_cache.to_string());
         push("--ratelimit", options.ratelimit.to_string());

@@ -7,9 +7,11 @@
     swift_up.py ctl DIR COMMAND ...    a command to a running one
     swift_up.py stop DIR               stops it; with --wipe removes DIR
 
-Commands: start|stop|kill|restart|pause|cont NAME...   alive NAME   once DAEMON [N]   skew SECONDS   names   quit
+Commands: start|stop|kill|restart|pause|cont NAME...   alive NAME   once DAEMON [N]   skew SECONDS   still SECONDS
+          where ACCOUNT CONTAINER OBJECT   names   quit
 Names: memcached proxy late-proxy object1 container1 account1 object2 ...   (late-proxy: a second proxy with a wrong
-clock, see skew). Daemons: object-replicator object-updater container-updater container-replicator ...
+clock: skew says how far it is ahead, still that it stands there, and answers with the second at which it does; for its
+next start. where answers with the object servers of an object, primaries first). Daemons: object-replicator object-updater container-updater container-replicator ...
 
 One process imports Swift once and forks every server, so that a start takes about two seconds and a restart a tenth.
 Each server is one process: pause, kill and cont mean exactly that server.
@@ -47,6 +49,7 @@ def options(parser):
     a("--ratelimit", type=int, default=0, help="object writes per second and container")
     a("--node-timeout", type=float, default=10, help="the proxy waits so long for a storage server")
     a("--client-timeout", type=float, default=60, help="the proxy waits so long for a client")
+    a("--conn-timeout", type=float, default=0.5, help="the proxy waits so long for a connection to one")
     a("--error-interval", type=float, default=60, help="a server that erred is left out for so long")
     a("--info-cache", type=int, default=60, help="the proxy remembers containers and accounts for so long")
     a("--wipe", action="store_true", help="remove DIR at the end")
@@ -106,7 +109,8 @@ def configure(home, o):
             "pipeline:main": {"pipeline": "catch_errors gatekeeper healthcheck proxy-logging cache listing_formats bulk "
                               f"{throttle}{auth} copy container-quotas account-quotas slo dlo versioned_writes symlink "
                               "proxy-logging proxy-server"},
-            "app:proxy-server": egg("proxy", account_autocreate="true", node_timeout=o.node_timeout, conn_timeout=0.5,
+            "app:proxy-server": egg("proxy", account_autocreate="true", node_timeout=o.node_timeout,
+                                    conn_timeout=o.conn_timeout,
                                     error_suppression_interval=o.error_interval, error_suppression_limit=10,
                                     recheck_container_existence=o.info_cache, recheck_account_existence=o.info_cache),
             "filter:cache": egg("memcache", memcache_servers=f"{HOST}:{ports['memcached']}"),
@@ -170,7 +174,7 @@ class Cluster:
     def __init__(self, home, o, ports, nodes):
         self.home, self.o, self.ports, self.nodes = home, o, ports, nodes
         self.etc = os.path.join(home, "etc")
-        self.pids, self.skew = {}, -3600
+        self.pids, self.skew, self.still = {}, -3600, None
         self.lock = threading.Lock()
         self.memcached = packages.program("memcached", "memcached")
         import swift.common.utils as utils
@@ -249,8 +253,8 @@ class Cluster:
         from swift.common.wsgi import run_wsgi
         more = {}
         if kind == "late-proxy":
-            kind, real, skew = "proxy", time.time, self.skew
-            time.time = lambda: real() + skew
+            kind, real, skew, still = "proxy", time.time, self.skew, self.still
+            time.time = lambda: real() + skew if still is None else still
         if kind == "object":
             from swift.obj import server
             more["global_conf_callback"] = server.global_conf_callback
@@ -321,7 +325,7 @@ class Cluster:
             return self.obey(words[0], words[1:])
 
     def obey(self, verb, names):
-        unknown = [n for n in names if n not in self.ports] if verb not in ("once", "skew") else []
+        unknown = [n for n in names if n not in self.ports] if verb not in ("once", "skew", "still", "where") else []
         if unknown:
             raise RuntimeError(f"no server {' '.join(unknown)}")
         if verb == "start":
@@ -342,7 +346,16 @@ class Cluster:
         elif verb == "once":
             self.once(names[0], names[1:] or range(1, self.nodes + 1))
         elif verb == "skew":
-            self.skew = float(names[0])
+            self.skew, self.still = float(names[0]), None
+        elif verb == "still":
+            self.still = round(time.time() + float(names[0]), 2)
+            return f"{self.still:.2f}"
+        elif verb == "where":
+            from swift.common.ring import Ring
+            ring = Ring(self.etc, ring_name="object")
+            part, nodes = ring.get_nodes(*names)
+            devices = [*nodes, *ring.get_more_nodes(part)]
+            return " ".join(f"object{d['id'] + 1}" for d in devices)
         elif verb == "names":
             return " ".join(self.names())
         else:
