@@ -82,8 +82,14 @@ impl Store {
     /// It cannot be reached (exit 5), or denies us (exit 7).
     pub async fn check(&self) -> Result<()> {
         match self {
-            // A request says the same as soon.
-            Self::Dir(_) => Ok(()),
+            Self::Dir(dir) => dir.containers().map(drop).map_err(|error| {
+                let what = format!("the store {} cannot be used now", self.place());
+                Report::new(Exit::Unreachable, "STORE-AWAY", what)
+                    .cause(format!(
+                        "its directory does not answer as a store ({error:?})"
+                    ))
+                    .help("is it mounted? then try again")
+            }),
             Self::Swift(swift) => swift.check().await,
         }
     }

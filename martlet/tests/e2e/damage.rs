@@ -213,7 +213,18 @@ fn a_store_that_is_not_mounted_is_not_an_empty_one() {
     std::fs::rename(&store, folder.join("elsewhere")).unwrap();
     std::fs::create_dir(&store).unwrap();
     let tag = session.read(0, 8).unwrap();
-    std::thread::sleep(Duration::from_secs(1));
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let shown = host.json(&["volume", "show", "vm"]);
+        assert_eq!(shown["store_error"]["code"], "E5-STORE-AWAY", "{shown}");
+        // Its own read found it missing, too.
+        if !shown["store_away_seconds"].is_null() {
+            break;
+        }
+        assert!(Instant::now() < until, "the store is not missed");
+    }
+    let refused = host.run(&["volume", "create", "other", "--size", "8MiB"]);
+    assert_eq!(refused.code, 5, "{}", refused.stderr);
     std::fs::remove_dir(&store).unwrap();
     std::fs::rename(folder.join("elsewhere"), &store).unwrap();
     let answer = session.wait(tag).unwrap();
