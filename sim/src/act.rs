@@ -575,7 +575,8 @@ impl World {
         s.gate_open = gate == Gate::Open;
         if s.gate_open {
             self.unpark(seat);
-            if self.seats[seat].role != Role::Reads && self.config.iscsi.is_none() {
+            let is_idle = self.config.iscsi.is_some() && self.chaos();
+            if self.seats[seat].role != Role::Reads && !is_idle {
                 self.again_after(seat, 1, AGAIN_SESSIONS);
             }
         }

@@ -34,7 +34,10 @@ impl World {
     pub(crate) fn sweep(&mut self, seat: usize) {
         let capacity = self.volumes[self.seats[seat].volume].geometry.capacity.0;
         // Short enough to be read before BUSY through a slow store and a tiny cache.
-        let step = 8;
+        let c = &self.config;
+        // Where no frame is kept, several long reads would wait for each other's frames, and be BUSY, for ever.
+        let is_bare = c.limits.cache_slots <= 1 && c.store_ms >= 1_000;
+        let step = if is_bare { 1 } else { 8 };
         self.seats[seat].sweep = (0..capacity)
             .step_by(step as usize)
             .map(|at| Extent::new(at, step.min(capacity - at)))

@@ -324,6 +324,7 @@ impl World {
                     self.final_again(id);
                 }
             }
+            (Verdict::Looked, Wished1::Look(look)) => self.looked(seat, look),
             (Verdict::Reading(root), _) => {
                 self.begin_history(seat, root.name);
                 self.sweep(seat);
@@ -752,6 +753,12 @@ impl World {
                 s.life,
                 s.engine.is_some() && s.released && s.role != Role::Reads,
             );
+            let is_idle = s.engine.is_some() && s.gate_open && s.role != Role::Reads;
+            if is_idle && self.config.iscsi.is_some() {
+                // Idle hosts watch from now on.
+                self.again_after(seat, 1, AGAIN_SESSIONS);
+            }
+            let s = &self.seats[seat];
             if s.engine.is_none() && !s.released {
                 self.after(1, Event::Start { seat, life });
             } else if waits {

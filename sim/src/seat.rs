@@ -88,6 +88,8 @@ pub enum Wished1 {
     Evict,
     /// News of logins.
     Sessions,
+    /// A look before the first login after idle, by its number.
+    Look(u32),
     /// What nothing reaches is deleted.
     Collect,
     /// A question.

@@ -67,6 +67,8 @@ pub(crate) enum Event {
     },
     /// The target follows its volume's gate.
     Gate { seat: usize, life: u32 },
+    /// A login has waited long enough for a look.
+    Looked { seat: usize, life: u32, look: u32 },
     /// An initiator logs in.
     Connect { seat: usize, life: u32, n: usize },
     /// An initiator ends tasks, or its session.
@@ -665,6 +667,11 @@ impl World {
             Event::Gate { seat, life } => {
                 if self.is_alive(seat, life) && !self.defer(seat, &event) {
                     self.follow_gate(seat);
+                }
+            }
+            Event::Looked { seat, life, look } => {
+                if self.is_alive(seat, life) && !self.defer(seat, &event) {
+                    self.looked(seat, look);
                 }
             }
             Event::Connect { seat, life, n } => {

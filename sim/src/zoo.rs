@@ -10,11 +10,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Names behind `macro!("…")` in the engine's sources, sorted. Errors: the sources cannot be read.
+/// Names behind `macro!("…")` in the sources of engine and session, sorted. Errors: the sources cannot be read.
 pub fn names(what: &str) -> Result<Vec<String>, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/src");
     let mut found = Vec::new();
-    collect(&root, &format!("{what}!(\""), &mut found)?;
+    for root in ["../engine/src", "../transport-iscsi/src"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
+        collect(&root, &format!("{what}!(\""), &mut found)?;
+    }
     found.sort();
     found.dedup();
     Ok(found)

@@ -3,6 +3,9 @@
 //! [`target`] holds what the program describes: the node, its targets and their logical units. [`net`] (feature `net`,
 //! the only tokio here) listens and moves bytes; a program implements [`net::Backend`] once per logical unit.
 
+#[macro_use]
+mod zoo;
+
 pub mod chap;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

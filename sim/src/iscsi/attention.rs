@@ -34,6 +34,11 @@ impl Attentions {
         self.must.contains_key(&POWER_ON)
     }
 
+    /// An abort is answered now: what an aborted command was to report comes with what is sent from now on.
+    pub(crate) fn postpone(&mut self, now: u64) {
+        self.must.values_mut().for_each(|since| *since = now);
+    }
+
     /// Something was sent that causes it.
     pub(crate) fn may_come(&mut self, code: u16) {
         *self.may.entry(code).or_default() += 1;
@@ -105,6 +110,12 @@ mod tests {
             .hears(None, 9, 12)
             .expect("sent before the answer");
         violates(a.clone().hears(None, 11, 12));
+        let mut aborted = a.clone();
+        aborted.postpone(13);
+        aborted
+            .hears(None, 11, 14)
+            .expect("the aborted command was to report it");
+        violates(aborted.hears(None, 14, 15));
         a.hears(Some(RESET), 11, 12).expect("due");
     }
 }

@@ -18,6 +18,13 @@ impl Front {
         !self.initiators[n].parked.is_empty()
     }
 
+    /// Whether a function is on its way that ends the tasks of all sessions.
+    fn may_clear(&self) -> bool {
+        let live = self.conns.values().filter_map(|c| c.peer.as_ref());
+        let mut peers = live.chain(self.lost.values());
+        peers.any(|p| p.functions.values().any(|f| f.function.clears()))
+    }
+
     /// Whether its target lets initiators in now.
     pub(super) fn lets_in(&self) -> bool {
         let gate = self.portal.as_ref().map(|p| p.target.gate());
@@ -173,13 +180,18 @@ impl World {
         over: Vec<Task>,
     ) {
         let now = self.now;
-        let cleared_at = self.front(seat).cleared_at;
+        let front = self.front(seat);
+        if asked.function.clears() {
+            front.cleared_at = now;
+        }
+        let cleared_at = front.cleared_at;
+        let may_clear = front.may_clear();
         match (outcome, asked.function) {
             (0, _) => {}
             // It does not exist: it was answered before, or another function took it.
             (1, Function::AbortTask) => {
                 let left = over.iter().find(|t| t.sent_at > cleared_at);
-                if let Some(task) = left.filter(|_| asked.is_first) {
+                if let Some(task) = left.filter(|_| asked.is_first && !may_clear) {
                     let text = format!(
                         "{:?} {:?} was never answered, and does not exist",
                         task.kind, task.extents
@@ -192,6 +204,7 @@ impl World {
                 return self.misuse("W1", text);
             }
         }
+        self.front(seat).initiators[n].attentions.postpone(now);
         for task in &over {
             self.unanswered(seat, task);
         }

@@ -159,9 +159,15 @@ impl World {
             Heard::Ended(task, end) => {
                 let order = task.order;
                 let code = end.sense.filter(|s| s.key == 6).map(|s| s.code);
-                let attentions = &mut self.front(seat).initiators[n].attentions;
-                let checked = attentions.hears(code, task.sent_at, now);
-                self.check(checked);
+                // A command that is aborted or damaged may hold the attention.
+                let may_be_held = self
+                    .peer_of(seat, conn)
+                    .is_some_and(|p| p.is_damaged || !p.functions.is_empty());
+                if code.is_some() || !may_be_held {
+                    let attentions = &mut self.front(seat).initiators[n].attentions;
+                    let checked = attentions.hears(code, task.sent_at, now);
+                    self.check(checked);
+                }
                 let checked = self.judge(seat, &task, &end);
                 self.check(checked);
                 if matches!(code, Some(RESET | CLEARED)) {
@@ -212,9 +218,13 @@ impl World {
             .map(|(c, _)| *c)
             .collect();
         for old in replaced {
-            let Some(peer) = self.front(seat).lost.remove(&old) else {
+            let front = self.front(seat);
+            let Some(peer) = front.lost.remove(&old) else {
                 continue;
             };
+            if peer.functions.values().any(|f| f.function.clears()) {
+                front.cleared_at = now;
+            }
             self.trace.tell(now, || {
                 format!("seat {seat} connection {conn} replaces connection {old}")
             });
@@ -380,6 +390,10 @@ impl World {
         let Some(peer) = self.peer_of(seat, conn) else {
             return;
         };
+        if peer.is_blurred || peer.is_damaged {
+            // It may have been held by a command that was aborted meanwhile: those behind that one live.
+            return;
+        }
         let over: BTreeSet<u32> = (peer.tasks.iter())
             .filter(|(_, t)| t.order < before)
             .map(|(itt, _)| *itt)

@@ -30,22 +30,34 @@ use crate::iscsi::peer::{Peer, Phase};
 use crate::iscsi::pipe::Pipe;
 use crate::iscsi::task::Task;
 use crate::oracle::Violation;
+use crate::seat::Wished1;
 use crate::world::{Event, SEC, US, World};
 use ::bytes::Bytes;
+use engine::Wish;
 use engine::effect::{Gate, GateReason};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use transport_iscsi::keys::Offer;
 use transport_iscsi::link::{Deadline, Link, Replies};
 use transport_iscsi::session::Setup;
-use transport_iscsi::target::{Doorbell, Mailbox, Node, Target, TargetSpec, UnitSpec};
+use transport_iscsi::target::{Doorbell, Lookout, Mailbox, Node, Target, TargetSpec, UnitSpec};
 
 /// A login that takes longer is given up by its initiator.
 const LOGIN: u64 = 30 * SEC;
 
-/// Connections that have mail.
+/// Connections that have mail, and whether the target asks for a look.
 #[derive(Debug, Default)]
-struct Rung(Mutex<BTreeSet<u32>>);
+struct Rung {
+    conns: Mutex<BTreeSet<u32>>,
+    asks_look: AtomicBool,
+}
+
+impl Lookout for Rung {
+    fn look(&self) {
+        self.asks_look.store(true, Ordering::Relaxed);
+    }
+}
 
 /// One connection's bell.
 #[derive(Debug)]
@@ -53,7 +65,7 @@ struct Bell(u32, Arc<Rung>);
 
 impl Doorbell for Bell {
     fn ring(&self) {
-        let mut rung = self.1.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rung = self.1.conns.lock().unwrap_or_else(PoisonError::into_inner);
         rung.insert(self.0);
     }
 }
@@ -111,6 +123,8 @@ pub(crate) struct Front {
     /// Sessions that their initiators have lost, by connection: the target may still work for them.
     pub(crate) lost: BTreeMap<u32, Peer>,
     next_conn: u32,
+    /// Counts looks for logins.
+    looks: u32,
     /// Replies to the connection that settles right now.
     inline: Option<(u32, Replies<Bytes>)>,
     /// When a function was last sent that ends other sessions' tasks.
@@ -156,11 +170,10 @@ impl World {
         let count = self.config.initiators;
         let now = self.now;
         let front = self.front(seat);
-        front.portal = Some(Portal {
-            node,
-            target,
-            rung: Arc::default(),
-        });
+        let rung = Arc::<Rung>::default();
+        target.set_lookout(rung.clone());
+        front.portal = Some(Portal { node, target, rung });
+        front.looks += 1;
         front.gate = Some(gate);
         front.closed_at = now;
         for n in front.initiators.len() as u32..count {
@@ -245,6 +258,28 @@ impl World {
             for n in waiting {
                 self.unpark_initiator(seat, n);
             }
+        }
+        self.ring(seat);
+    }
+
+    /// The first login after idle waits for a look, for a while.
+    fn look(&mut self, seat: usize) {
+        let life = self.seats[seat].life;
+        let look = self.front(seat).looks;
+        self.after(3 * SEC, Event::Looked { seat, life, look });
+        self.ask_wish(seat, Wished1::Look(look), Wish::Look);
+    }
+
+    /// That look is made, or took too long: the gate is what it is, and logins go on.
+    pub(crate) fn looked(&mut self, seat: usize, look: u32) {
+        if self.front(seat).looks != look {
+            return;
+        }
+        self.follow_gate(seat);
+        let front = self.front(seat);
+        front.looks += 1;
+        if let Some(portal) = &front.portal {
+            portal.target.looked();
         }
         self.ring(seat);
     }

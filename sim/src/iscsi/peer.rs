@@ -32,6 +32,13 @@ pub(crate) enum Function {
     TargetColdReset = 7,
 }
 
+impl Function {
+    /// Whether it ends the tasks of other sessions, too.
+    pub(crate) const fn clears(self) -> bool {
+        !matches!(self, Self::AbortTask | Self::AbortTaskSet)
+    }
+}
+
 /// A function under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
@@ -93,6 +100,8 @@ pub(crate) struct Peer {
     sent: u64,
     /// A bit of this connection was flipped.
     pub(crate) is_damaged: bool,
+    /// It has aborted tasks.
+    pub(crate) is_blurred: bool,
     /// Its tasks will be looked after.
     pub(crate) is_watched: bool,
 }
@@ -136,6 +145,7 @@ impl Peer {
             next_itt: cmd_sn ^ 0x55,
             sent: 0,
             is_damaged: false,
+            is_blurred: false,
             is_watched: false,
         };
         peer.log_in();
@@ -259,6 +269,7 @@ impl Peer {
             Some(itt) => vec![itt],
             None => self.tasks.keys().copied().collect(),
         };
+        self.is_blurred = true;
         let mut is_first = true;
         for itt in &tasks {
             if let Some(task) = self.tasks.get_mut(itt) {
@@ -553,4 +564,144 @@ fn segment(task: &Task, agreed: &Agreed) -> u32 {
 
 fn wrong(what: impl Into<String>) -> Violation {
     Violation::new("W1", what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::choice::Choices;
+    use crate::iscsi::pdu::Digests;
+    use crate::iscsi::task::{Shape, build};
+    use crate::workload::Kind;
+    use engine::units::Extent;
+
+    /// A session in full feature phase, two commands of 512 bytes sent: a read (task 0) and a write without data (task 1).
+    fn session() -> (Peer, [u32; 2]) {
+        // The simplest wishes: every key that can be left out is.
+        let mut choices = Choices::bytes(&[]);
+        let wishes = Wishes::draw(&mut choices, 0, 0);
+        let mut peer = Peer::new(0, [0; 6], "iqn.x:a", wishes, 10);
+        let login = Pdu::new(0x23, 0x87)
+            .with_short(14, 7)
+            .with(16, 1)
+            .with(24, 100)
+            .with(28, 10)
+            .with(32, 20)
+            .with_data(b"DefaultTime2Wait=0\0ErrorRecoveryLevel=0\0");
+        say(&mut peer, &login);
+        assert!(matches!(peer.heard.pop_front(), Some(Heard::LoggedIn)));
+        let extent = [Extent::new(0, 1)];
+        let mut send = |kind, data: Vec<u8>| {
+            let task = Task::new(kind, extent.to_vec(), Shape::default(), 0);
+            let command = build(kind, &extent, false, 0, 512, &[], data);
+            peer.command(task, command, 0)
+        };
+        let itts = [
+            send(Kind::Read, Vec::new()),
+            send(Kind::Write, vec![1; 512]),
+        ];
+        (peer, itts)
+    }
+
+    fn say(peer: &mut Peer, pdu: &Pdu) {
+        let mut bytes = Vec::new();
+        pdu.emit(Digests::default(), &mut bytes);
+        peer.hear(&bytes);
+    }
+
+    fn numbered(opcode: u8, flags: u8, itt: u32, stat_sn: u32) -> Pdu {
+        Pdu::new(opcode, flags)
+            .with(16, itt)
+            .with(24, stat_sn)
+            .with(28, 12)
+            .with(32, 21)
+    }
+
+    fn data(itt: u32, stat_sn: u32) -> Pdu {
+        numbered(0x25, 0x81, itt, stat_sn).with_data(&[0; 512])
+    }
+
+    fn r2t(itt: u32, stat_sn: u32) -> Pdu {
+        let pdu = numbered(0x31, 0x80, itt, stat_sn);
+        pdu.with(20, 9).with(44, 512)
+    }
+
+    #[track_caller]
+    fn violates(peer: &mut Peer, pdu: &Pdu, property: &str) {
+        say(peer, pdu);
+        match peer.heard.pop_back() {
+            Some(Heard::Broken(violation)) => assert_eq!(violation.property, property),
+            other => panic!("must be rejected: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn answers_in_another_order_than_the_commands_are_right() {
+        let (mut peer, [read, write]) = session();
+        // An R2T names the next StatSN and does not take it.
+        say(&mut peer, &r2t(write, 101));
+        say(&mut peer, &numbered(0x21, 0x80, write, 101).with(36, 1));
+        say(&mut peer, &data(read, 102));
+        let ends = peer.heard.iter().filter(|h| matches!(h, Heard::Ended(..)));
+        assert_eq!((ends.count(), peer.heard.len()), (2, 2), "{:?}", peer.heard);
+    }
+
+    #[test]
+    fn a_second_answer_is_rejected() {
+        let (mut peer, [read, _]) = session();
+        say(&mut peer, &data(read, 101));
+        violates(&mut peer, &data(read, 102), "R2");
+    }
+
+    #[test]
+    fn a_number_that_is_left_out_or_comes_twice_is_rejected() {
+        let (mut peer, [read, write]) = session();
+        violates(&mut peer, &data(read, 102), "R2");
+        let (mut peer, [read, _]) = session();
+        say(&mut peer, &data(read, 101));
+        violates(&mut peer, &r2t(write, 101), "R2");
+    }
+
+    #[test]
+    fn a_window_that_goes_back_or_runs_ahead_is_rejected() {
+        for (expected, max) in [(9, 21), (12, 19), (13, 21), (12, 10)] {
+            let (mut peer, [read, _]) = session();
+            let pdu = data(read, 101).with(28, expected).with(32, max);
+            violates(&mut peer, &pdu, "R2");
+        }
+        // Closed: MaxCmdSN is one below ExpCmdSN. It was open up to 20 before, so it is at 20 at least.
+        let (mut peer, [read, _]) = session();
+        say(&mut peer, &data(read, 101).with(28, 12).with(32, 20));
+        assert!(matches!(peer.heard.pop_front(), Some(Heard::Ended(..))));
+    }
+
+    #[test]
+    fn a_residual_that_is_not_one_is_rejected() {
+        let (mut peer, [read, _]) = session();
+        violates(
+            &mut peer,
+            &numbered(0x25, 0x83, read, 101)
+                .with(44, 4)
+                .with_data(&[0; 512]),
+            "W1",
+        );
+        let (mut peer, [_, write]) = session();
+        violates(
+            &mut peer,
+            &numbered(0x21, 0x80, write, 101).with(44, 4),
+            "W1",
+        );
+    }
+
+    #[test]
+    fn a_task_is_not_answered_after_its_abort() {
+        let (mut peer, [read, _]) = session();
+        peer.manage(Function::AbortTask, Some(read), 0);
+        let function = *peer.functions.keys().next().expect("sent");
+        say(&mut peer, &numbered(0x22, 0x80, function, 101));
+        assert!(
+            matches!(peer.heard.pop_front(), Some(Heard::Managed(_, 0, over)) if over.len() == 1)
+        );
+        violates(&mut peer, &data(read, 102), "R2");
+    }
 }

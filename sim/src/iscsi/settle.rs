@@ -11,6 +11,7 @@ use ::bytes::Bytes;
 use engine::ids::Tag;
 use engine::{Command, Reply, Wish};
 use std::io::IoSlice;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use transport_iscsi::link::{Deadline, Link, Next, Origin, Replies, Units};
 use transport_iscsi::target::Target;
@@ -36,7 +37,9 @@ impl Units<Bytes> for Hand<'_> {
     }
 
     fn sessions(&mut self, count: usize) {
-        let wish = Wish::Sessions(count as u32);
+        // When faults have stopped somebody is always there: an idle host does not watch its door.
+        let least = usize::from(!self.world.chaos());
+        let wish = Wish::Sessions(count.max(least) as u32);
         self.world.ask_wish(self.seat, Wished1::Sessions, wish);
     }
 }
@@ -111,11 +114,16 @@ impl World {
             return;
         };
         let rung = {
-            let mut rung = portal.rung.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let conns = &portal.rung.conns;
+            let mut rung = conns.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *rung)
         };
+        let asks_look = portal.rung.asks_look.swap(false, Ordering::Relaxed);
         for conn in rung {
             self.look_soon(seat, conn);
+        }
+        if asks_look {
+            self.look(seat);
         }
     }
 
@@ -208,7 +216,13 @@ impl World {
 
     /// The target's side is over.
     fn over(&mut self, seat: usize, conn: u32) {
-        self.front(seat).lost.remove(&conn);
+        let now = self.now;
+        let front = self.front(seat);
+        let lost = front.lost.remove(&conn);
+        if lost.is_some_and(|p| p.functions.values().any(|f| f.function.clears())) {
+            // It may have been carried out up to now.
+            front.cleared_at = now;
+        }
         let is_left = self
             .front(seat)
             .conns

@@ -201,7 +201,10 @@ pub(crate) fn build(
             span(&mut cdb, [0x93, 0, 0x93], 2, first, 0x09);
         }
         Kind::Discard => {
-            for extent in extents {
+            // Descriptors may overlap: now and then the first blocks are named once more.
+            let again = Extent::new(first.start.0, first.count.0.div_ceil(2));
+            let again = (form % 3 == 1).then_some(again);
+            for extent in extents.iter().chain(&again) {
                 out.extend(extent.start.0.to_be_bytes());
                 out.extend((extent.count.0 as u32).to_be_bytes());
                 out.extend([0; 4]);

@@ -214,7 +214,10 @@ impl<P: WirePayload> Job<P> {
             copied: Copied::default(),
         };
         let step = match *request {
-            Request::Read { span, fua } => job.read(Extent::new(span.lba, span.count), fua),
+            Request::Read { span, fua } => {
+                let fua = fua && !bug!("read-ignores-fua");
+                job.read(Extent::new(span.lba, span.count), fua)
+            }
             Request::Write {
                 span, fua, check, ..
             } => job.write(Extent::new(span.lba, span.count), data, fua, check),
@@ -423,7 +426,7 @@ impl<P: WirePayload> Job<P> {
             return Step::Done(Outcome::good());
         }
         let is_zero = block.as_slice().iter().all(|b| *b == 0);
-        if is_zero && unmap {
+        if is_zero && unmap && !bug!("zeros-are-written-for-unmap") {
             let mut extents = SmallVec::new();
             extents.push(at);
             return Step::Ask(Command::Discard(extents));
@@ -607,7 +610,11 @@ fn join_overlapping(extents: &mut [Extent]) -> SmallVec<[Extent; 1]> {
     for extent in extents {
         match out.last_mut() {
             Some(last) if extent.start <= last.end() => {
-                let end = last.end().max(extent.end());
+                let end = if bug!("unmap-joins-to-the-last") {
+                    extent.end()
+                } else {
+                    last.end().max(extent.end())
+                };
                 last.count = BlockCount(end.0 - last.start.0);
             }
             _ => out.push(*extent),

@@ -114,6 +114,11 @@ impl Sense {
         self
     }
 
+    /// Whether it is a unit attention.
+    pub const fn is_attention(&self) -> bool {
+        self.key == UNIT_ATTENTION
+    }
+
     /// With an INFORMATION field.
     #[must_use]
     pub const fn with_information(mut self, value: u64) -> Self {

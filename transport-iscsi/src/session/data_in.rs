@@ -102,7 +102,7 @@ impl<P: WirePayload> Full<P> {
                 // At most the expected length, which has 32 bits.
                 offset: offset as u32,
             };
-            if burst_left == 0 {
+            if burst_left == 0 || bug!("burst-begins-anew") {
                 burst_left = burst_max;
             }
             data_sn = data_sn.next();

@@ -66,7 +66,8 @@ impl<P: WirePayload> Full<P> {
         // The deframer gives no more than the header said, and that was judged.
         let count = bytes.len() as u32;
         let room = task.wanted.saturating_sub(task.received);
-        task.received = task.received.saturating_add(count);
+        let surplus = u32::from(bug!("received-is-wanted")) * count.saturating_sub(room);
+        task.received = task.received.saturating_add(count - surplus);
         task.burst_left = task.burst_left.saturating_sub(count);
         if room > 0 && task.outcome.is_none() {
             let wanted = bytes.get(..room as usize).unwrap_or(bytes);

@@ -443,7 +443,7 @@ impl<P: WirePayload> Full<P> {
         let Some(task) = self.tasks.get_mut(key) else {
             return;
         };
-        if task.aborted {
+        if task.aborted && !bug!("aborted-task-is-answered") {
             self.retire(io, key);
             return;
         }
@@ -461,6 +461,12 @@ impl<P: WirePayload> Full<P> {
         if matches!(task.state, State::Waiting) {
             // Left there, it would be found only at the front, and the line could grow without bound.
             self.waiting.retain(|waiting| *waiting != key);
+        }
+        // An attention that a command was to report and did not (it was aborted, its data was damaged) is still due. SAM-5
+        // §5.14, "Unit attention condition": it lasts until it is reported.
+        let unreported = task.outcome.as_ref().and_then(|o| o.sense);
+        if let Some(sense) = unreported.filter(Sense::is_attention) {
+            self.attentions.insert(0, (task.unit, sense));
         }
         if task.is_immediate {
             self.immediate = self.immediate.saturating_sub(1);

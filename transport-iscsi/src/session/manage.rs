@@ -45,7 +45,8 @@ impl<P: WirePayload> Full<P> {
             TaskFunction::AbortTask => match self.tasks.find(request.referenced) {
                 Some(key) => {
                     let barrier = self.barrier(io, Pending::Task(itt, TaskOutcome::Complete));
-                    self.abort(io, key, Some(&barrier));
+                    let held = (!bug!("abort-does-not-wait")).then_some(&barrier);
+                    self.abort(io, key, held);
                 }
                 None => self.answer(io, itt, TaskOutcome::NoSuchTask),
             },
@@ -90,7 +91,9 @@ impl<P: WirePayload> Full<P> {
             return;
         };
         self.abort_all(io, lun, Some(barrier));
-        target.clear(lun, self.tsih, Sense::BUS_DEVICE_RESET, barrier);
+        if !bug!("reset-spares-other-sessions") {
+            target.clear(lun, self.tsih, Sense::BUS_DEVICE_RESET, barrier);
+        }
         self.add_attentions(lun, Sense::BUS_DEVICE_RESET);
         for (unit, at) in target.units().iter().zip(0_u16..) {
             if lun.is_none_or(|l| l == at) {

@@ -415,6 +415,7 @@ impl<P: WirePayload> Connection<P> {
         };
         let tsih = match admission {
             Admission::In(tsih) => tsih,
+            Admission::Wait if bug!("login-overtakes-the-old-session") => setup.node.draw_tsih(),
             Admission::Wait => return,
             Admission::Shut => return self.fail_login(&request, LoginStatus::SERVICE_UNAVAILABLE),
             Admission::Full => return self.fail_login(&request, LoginStatus::OUT_OF_RESOURCES),

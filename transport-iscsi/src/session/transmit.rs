@@ -111,7 +111,12 @@ impl<P: WirePayload> Transmit<P> {
         let pad = zeros(u64::from(padding(header.data_bytes())));
         self.push_own(pad);
         if self.data_digest && header.data_bytes() > 0 {
-            self.push_own(&crc32c::crc32c_append(crc, pad).to_le_bytes());
+            let padded = if bug!("digest-without-padding") {
+                &[]
+            } else {
+                pad
+            };
+            self.push_own(&crc32c::crc32c_append(crc, padded).to_le_bytes());
         }
     }
 

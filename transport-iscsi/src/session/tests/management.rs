@@ -38,6 +38,18 @@ fn a_job_of_many_steps_stops_at_the_abort() {
 }
 
 #[test]
+fn an_attention_outlives_a_command_that_never_reported_it() {
+    // The command that would report the reset is aborted while its data is still to come.
+    check(
+        "lu-reset 20                 → function 20 Complete
+         write 10 0+8 now=512 more   →
+         abort 21 of=10              → function 21 Complete
+         cdb 11 00                   → check 11 6/2903
+         cdb 12 00                   → good 12",
+    );
+}
+
+#[test]
 fn functions_we_do_not_have_say_so() {
     check(
         "reassign 20      → function 20 ReassignNotSupported
