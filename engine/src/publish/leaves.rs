@@ -113,6 +113,7 @@ impl<P: Payload> Volume<P> {
             .filter(|run| run.stage == Stage::Leaves)
         {
             run.leaves_at = Some(at);
+            self.publish_misses();
         }
     }
 

@@ -109,7 +109,7 @@ pub(crate) struct Disk {
     pub(crate) full: bool,
     /// Files that a scan cannot read.
     pub(crate) unreadable: BTreeSet<FileId>,
-    metas: BTreeMap<Hash, engine::effect::Meta>,
+    pub(crate) metas: BTreeMap<Hash, engine::effect::Meta>,
     cache: BTreeMap<u32, (CachedFrame, Vec<u8>)>,
 }
 

@@ -607,6 +607,35 @@ fn what_another_has_collected_is_not_damaged() {
     );
 }
 
+#[test]
+fn a_host_that_gives_up_what_another_took_and_collected_is_fenced() {
+    let limits = Limits {
+        leaves: 1,
+        file_bytes: ByteCount(64 << 12),
+        ..Limits::default()
+    };
+    let mut host = Harness::born_with(512, 100, limits);
+    host.write(0, 8, 1);
+    host.write(80, 8, 1);
+    host.wish(Wish::Checkpoint);
+    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    let verdict = other.wish(TAKE);
+    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    host.disk.metas.clear();
+    let mut store = host.store.borrow_mut();
+    store
+        .objects
+        .retain(|(_, name), _| !name.starts_with("versions/"));
+    drop(store);
+    host.write(1, 1, 2);
+    host.write(81, 1, 2);
+    let verdict = host.wish(Wish::Detach);
+    assert!(
+        matches!(verdict, Verdict::Refused(Refusal::Fenced)),
+        "{verdict:?}"
+    );
+}
+
 // --- names and keys ---
 
 #[test]

@@ -124,6 +124,8 @@ pub(crate) struct Own<P> {
     pub(super) orphans: Vec<FileId>,
     sessions: u32,
     watching: bool,
+    /// A publish misses what the table names, and no look has found the volume ours since.
+    missing: bool,
     /// Logins that wait for the watch that is under way.
     lookers: Vec<WishId>,
     watch_at: Option<Instant>,

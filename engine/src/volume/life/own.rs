@@ -33,6 +33,7 @@ impl<P> Own<P> {
             orphans: Vec::new(),
             sessions: 0,
             watching: false,
+            missing: false,
             lookers: Vec::new(),
             watch_at: None,
             last_good: Instant(0),

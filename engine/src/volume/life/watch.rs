@@ -13,7 +13,8 @@ use alloc::vec::Vec;
 impl<P: Payload> Volume<P> {
     pub(super) fn watch(&mut self) {
         let gate_closed = self.own.gate == Some(Gate::Closed(GateReason::StoreAway));
-        let idle = self.own.sessions == 0 && !gate_closed && !self.reads_doubt();
+        let missing = self.own.missing || self.reads_doubt();
+        let idle = self.own.sessions == 0 && !gate_closed && !missing;
         if !idle {
             self.ask_door(self.limits.watch);
         }
@@ -36,7 +37,7 @@ impl<P: Payload> Volume<P> {
 
     /// Asks whether the next door is shut, if this is the time to.
     pub(super) fn ask_door(&mut self, deadline: Duration) {
-        if self.own.phase != Phase::Serving || self.own.watching {
+        if !self.is_holding() || self.own.watching {
             return;
         }
         // A door that this host's own attach has shut says nothing.
@@ -64,6 +65,22 @@ impl<P: Payload> Volume<P> {
         attach.or_else(|| self.notes.note.as_ref().and_then(|note| note.held))
     }
 
+    /// Whether it goes on as if the volume were its own: also while it gives it up, once attached.
+    fn is_holding(&self) -> bool {
+        match self.own.phase {
+            Phase::Serving => true,
+            Phase::Detaching => self.own.attach.is_some(),
+            _ => false,
+        }
+    }
+
+    /// A publish misses what the table names: others may have collected it.
+    pub(crate) fn publish_misses(&mut self) {
+        mark!("publish-misses");
+        self.own.missing = true;
+        self.watch_now();
+    }
+
     /// A look is wanted now, whoever watches or not.
     pub(in crate::volume) fn watch_now(&mut self) {
         if !self.own.watching {
@@ -79,12 +96,13 @@ impl<P: Payload> Volume<P> {
     }
 
     pub(super) fn watch_told(&mut self, began: Instant, outcome: &Outcome<P>) {
-        if self.own.phase != Phase::Serving {
+        if !self.is_holding() {
             return;
         }
         match attach::watch_verdict(outcome) {
             Watched::Good => {
                 self.own.last_good = began;
+                self.own.missing = false;
                 self.store_answered();
                 self.reads_believe(began);
             }
