@@ -57,7 +57,13 @@ impl World {
             self.seats[seat].parked.push(slot);
             return;
         }
+        // No more at once than the engine fetches at once: behind a slow store the last of many would be BUSY for ever.
+        let swept = s.asked.values().filter(|asked| asked.op == SWEEP).count();
         let (op, plan) = if let Some(extent) = s.sweep.front().copied() {
+            if swept >= self.config.limits.hydrations as usize {
+                self.seats[seat].thirsty.push(slot);
+                return;
+            }
             let plan = Plan {
                 kind: Kind::Read,
                 extents: vec![extent],
