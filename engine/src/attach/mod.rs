@@ -110,6 +110,7 @@ pub struct Attach {
     base: Option<RootFound>,
     end: Option<Box<End>>,
     lost: u32,
+    found_shut: bool,
 }
 
 impl Attach {
@@ -153,6 +154,7 @@ impl Attach {
             base: None,
             end: None,
             lost: 0,
+            found_shut: false,
         };
         if birth {
             machine.draw(Instant(0));
@@ -241,9 +243,9 @@ impl Attach {
         self.lost
     }
 
-    /// Whether something may have been written: from step 3 on, until the attempt is over.
-    pub const fn is_writing(&self) -> bool {
-        !matches!(self.step, Step::Judge | Step::Lost(_) | Step::Over(_))
+    /// Whether step 4 has found a door shut that this attempt did not shut: whoever shut it has shut all below, too.
+    pub const fn found_shut(&self) -> bool {
+        self.found_shut
     }
 
     fn join(&self) -> Join {
@@ -307,7 +309,10 @@ impl Attach {
             Step::FirstLook => {
                 match self.desk.exists(ObjectName::Door(g), true)? && !bug!("door-is-not-asked") {
                     false => self.enter(Step::Door),
-                    true => self.lose(now),
+                    true => {
+                        self.found_shut = true;
+                        self.lose(now);
+                    }
                 }
             }
             Step::Door => {

@@ -262,6 +262,49 @@ fn a_version_of_a_history_left_behind_is_not_published_over_the_next() {
 }
 
 #[test]
+fn a_door_that_others_shut_is_heard_while_the_own_attach_claims() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.kill();
+    host.open();
+    host.send_wish(Wish::Sessions(1));
+    host.write(8, 8, 2);
+    // Its publish attaches anew; the claim is under way.
+    let is_claim = |effect: &Effect<Buf>| {
+        matches!(
+            effect,
+            Effect::Store {
+                request: StoreRequest::Put {
+                    name: ObjectName::Claim(_),
+                    ..
+                },
+                ..
+            }
+        )
+    };
+    host.hold(is_claim);
+    host.send_wish(Wish::Checkpoint);
+    host.pass(Duration::from_millis(10));
+    assert!(host.open.iter().any(is_claim), "the claim is on its way");
+    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    let verdict = other.wish(TAKE);
+    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    host.pass(Duration::from_secs(6));
+    let late = host.send(Command::Read(Extent::new(8, 1)));
+    host.pass(Duration::from_secs(1));
+    let reply = host.replies.get(&late);
+    assert!(!matches!(reply, Some(Reply::Read(_))), "{reply:?}");
+    host.release();
+    host.pass(Duration::from_secs(30));
+    let reply = host.replies.get(&late);
+    assert!(
+        matches!(reply, Some(Reply::Failed(Failure::Fenced))),
+        "{reply:?}"
+    );
+}
+
+#[test]
 fn an_append_that_ends_late_does_not_reach_the_next_history() {
     let mut host = Harness::born(512, 100);
     host.send_wish(Wish::Sessions(1));

@@ -109,7 +109,11 @@ impl<P: Payload> Volume<P> {
                 return done;
             };
             let number = attempt.number;
-            let Some(ask) = attempt.machine.poll(now) else {
+            let ask = attempt.machine.poll(now);
+            if attempt.machine.found_shut() {
+                self.found_shut();
+            }
+            let Some(ask) = ask else {
                 return done;
             };
             done = true;

@@ -41,14 +41,9 @@ impl<P: Payload> Volume<P> {
             return;
         }
         // A door that this host's own attach has shut says nothing.
-        let writing = self
-            .own
-            .attempt
-            .as_ref()
-            .is_some_and(|attempt| attempt.machine.is_writing());
         let held = self
             .held()
-            .filter(|_| !writing && self.own.opened.is_none());
+            .filter(|_| !self.own.shut && self.own.opened.is_none());
         let Some(held) = held else {
             self.own.watch_at = Some(self.now + self.limits.watch);
             return;
@@ -107,24 +102,23 @@ impl<P: Payload> Volume<P> {
                 self.reads_believe(began);
             }
             Watched::Silent => self.store_failed(outcome),
-            Watched::Shut => {
-                let writing = self
-                    .own
-                    .attempt
-                    .as_ref()
-                    .is_some_and(|attempt| attempt.machine.is_writing());
-                if self.own.attach.is_some() {
-                    self.fenced();
-                } else if !writing && self.own.opened.is_none() {
-                    // Not attached anew yet: step 2 of an attach tells own from foreign; guests wait for it.
-                    self.own.phase = Phase::Local;
-                    if self.own.sessions == 0 {
-                        self.set_gate(Gate::Closed(GateReason::NotServing));
-                    }
-                    self.begin_attach(None, How::default());
-                }
-            }
+            Watched::Shut if self.own.attach.is_some() => self.fenced(),
+            Watched::Shut => self.found_shut(),
         }
+    }
+
+    /// Serving and not attached anew yet, the door above was found shut, and not by an attach of this process: step 2 of an
+    /// attach tells own from foreign; guests wait for it.
+    pub(super) fn found_shut(&mut self) {
+        let serves = self.own.phase == Phase::Serving && self.own.attach.is_none();
+        if !serves || self.own.shut || self.own.opened.is_some() {
+            return;
+        }
+        self.own.phase = Phase::Local;
+        if self.own.sessions == 0 {
+            self.set_gate(Gate::Closed(GateReason::NotServing));
+        }
+        self.begin_attach(None, How::default());
     }
 
     /// Another host has shut our door: from now on nothing is answered.
