@@ -305,6 +305,50 @@ fn a_door_that_others_shut_is_heard_while_the_own_attach_claims() {
 }
 
 #[test]
+fn a_host_that_left_its_journal_and_lost_the_volume_closes_its_gate() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.write(8, 8, 2);
+    host.flush();
+    host.kill();
+    host.open();
+    host.send_wish(Wish::Sessions(1));
+    let mut second = Harness::host(Rc::clone(&host.store), 2, host.geometry);
+    second.wish(TAKE);
+    let verdict = second.wish(Wish::Detach);
+    assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
+    // The watch finds the door shut; the attach that follows sets the journal aside, and a third host is faster.
+    let is_opened = |effect: &Effect<Buf>| {
+        matches!(
+            effect,
+            Effect::Store {
+                request: StoreRequest::Put {
+                    name: ObjectName::Opened(_),
+                    ..
+                },
+                ..
+            }
+        )
+    };
+    host.hold(is_opened);
+    host.pass(Duration::from_secs(30));
+    assert!(host.open.iter().any(is_opened), "it is about to open");
+    let mut third = Harness::host(Rc::clone(&host.store), 3, host.geometry);
+    let verdict = third.wish(TAKE);
+    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    host.release();
+    host.pass(Duration::from_secs(60));
+    assert_eq!(host.gates.last(), Some(&Gate::Closed(GateReason::Fenced)));
+    let late = host.send(Command::Read(Extent::new(0, 1)));
+    let reply = host.replies.get(&late);
+    assert!(
+        matches!(reply, Some(Reply::Failed(Failure::Fenced))),
+        "{reply:?}"
+    );
+}
+
+#[test]
 fn an_append_that_ends_late_does_not_reach_the_next_history() {
     let mut host = Harness::born(512, 100);
     host.send_wish(Wish::Sessions(1));

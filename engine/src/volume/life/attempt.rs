@@ -300,13 +300,8 @@ impl<P: Payload> Volume<P> {
                 self.own.attach_retry_at = Some(self.now + self.limits.watch);
                 self.guest_retry();
             }
-            _ if held_elsewhere
-                && self
-                    .notes
-                    .note
-                    .as_ref()
-                    .is_some_and(|note| note.held.is_some()) =>
-            {
+            // It held the volume, or served it: its note forgets what it held when a journal is set aside.
+            _ if held_elsewhere && (self.held().is_some() || self.own.gate == Some(Gate::Open)) => {
                 let by = Generation(self.held().unwrap_or_default().0 + 1);
                 self.own.phase = Phase::Fenced;
                 self.out.push(Effect::Notice(Notice::Fenced { by }));
