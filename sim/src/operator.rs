@@ -921,7 +921,17 @@ impl World {
         let s = &mut self.seats[seat];
         let power = std::mem::take(&mut s.lost_power);
         s.is_recovered = true;
-        if let Some(history) = s.history.as_mut() {
+        // An attach that did not come to its end has set the journal aside: what it held is kept for rescue and served no
+        // more. Whether it was to be left behind is asked when the next attach tells (`keeps_its_journal`).
+        let last = s.history_generation;
+        let joined = |note: &Note| note.joined.iter().any(|id| id.generation.0 == last);
+        let is_left = s.disk.note().is_some_and(|note| {
+            !note.joined.is_empty()
+                && !note.aside.is_empty()
+                && note.held.is_none()
+                && !joined(&note)
+        });
+        if let Some(history) = s.history.as_mut().filter(|_| !is_left) {
             let disk = &s.disk;
             // An emergency cut may lie above what the failed disk kept: nothing is served before an attach finds its root.
             let saved = disk.is_saving();

@@ -305,6 +305,54 @@ fn a_door_that_others_shut_is_heard_while_the_own_attach_claims() {
 }
 
 #[test]
+fn a_journal_left_behind_before_any_commit_note_is_no_damage() {
+    let geometry = Harness::born(512, 100).geometry;
+    let mut host = Harness::host(Rc::default(), 1, geometry);
+    host.begin_birth();
+    host.hold(is_note);
+    let born = host.send_wish(Wish::FinishBirth { base: None });
+    let verdict = host.told.get(&born);
+    assert!(matches!(verdict, Some(Verdict::Born(_))), "{verdict:?}");
+    host.write(0, 8, 1);
+    host.flush();
+    host.kill();
+    let mut other = Harness::host(Rc::clone(&host.store), 2, geometry);
+    other.wish(TAKE);
+    let verdict = other.wish(Wish::Detach);
+    assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
+    // The attach sets the journal aside, and the process dies before it has opened.
+    let opens = |effect: &Effect<Buf>| {
+        matches!(
+            effect,
+            Effect::Store {
+                request: StoreRequest::Put {
+                    name: ObjectName::Opened(_),
+                    ..
+                },
+                ..
+            }
+        )
+    };
+    host.hold(opens);
+    host.send_wish(Wish::Open);
+    host.pass(Duration::from_secs(60));
+    assert!(host.open.iter().any(opens), "it is about to open");
+    host.kill();
+    host.release();
+    let opened = host.send_wish(Wish::Open);
+    host.pass(Duration::from_secs(60));
+    let verdict = host.told.get(&opened);
+    assert!(
+        matches!(verdict, Some(Verdict::Attached { .. })),
+        "{verdict:?}"
+    );
+    let damaged = |notice: &&Notice| matches!(notice, Notice::Damaged { .. } | Notice::ReadOnly);
+    assert_eq!(host.notices.iter().find(damaged), None);
+    host.send_wish(Wish::Sessions(1));
+    host.write(0, 8, 3);
+}
+
+#[test]
 fn a_host_that_left_its_journal_and_lost_the_volume_closes_its_gate() {
     let mut host = Harness::born(512, 100);
     host.write(0, 8, 1);

@@ -223,6 +223,10 @@ impl<P: Payload> Volume<P> {
         self.note(After::Joined, |note| {
             note.joined = alloc::vec![join.attach];
             note.held = None;
+            // Nothing of these laps is of the next history, nor says how far that one is durable.
+            for dead in &mut note.dead {
+                dead.end = Seq(0);
+            }
             if let Some(committed) = &mut note.committed {
                 // These numbers are spent: the next history goes on above them, and nothing below is missed.
                 committed.cut = committed.cut.max(spent);
