@@ -40,6 +40,32 @@ fn is_root_put(effect: &Effect<Buf>) -> bool {
     )
 }
 
+fn is_claim_put(effect: &Effect<Buf>) -> bool {
+    matches!(
+        effect,
+        Effect::Store {
+            request: StoreRequest::Put {
+                name: ObjectName::Claim(_),
+                ..
+            },
+            ..
+        }
+    )
+}
+
+fn is_opened_put(effect: &Effect<Buf>) -> bool {
+    matches!(
+        effect,
+        Effect::Store {
+            request: StoreRequest::Put {
+                name: ObjectName::Opened(_),
+                ..
+            },
+            ..
+        }
+    )
+}
+
 fn is_note(effect: &Effect<Buf>) -> bool {
     matches!(
         effect,
@@ -61,6 +87,14 @@ const TAKE: Wish<Buf> = Wish::Attach {
     take_over: true,
     accept_loss: true,
 };
+
+/// Another host, which has taken the volume over from `host`.
+fn taken_over(host: &Harness, state_dir: u64) -> Harness {
+    let mut other = Harness::host(Rc::clone(&host.store), state_dir, host.geometry);
+    let verdict = other.wish(TAKE);
+    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    other
+}
 
 #[test]
 fn what_was_written_is_read_before_and_after_a_commit_and_a_restart() {
@@ -108,9 +142,7 @@ fn a_detach_that_finds_another_holder_is_answered() {
     host.write(0, 8, 1);
     host.kill();
     host.open();
-    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-    let verdict = other.wish(TAKE);
-    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    taken_over(&host, 2);
     let verdict = host.wish(Wish::Detach);
     assert!(
         matches!(verdict, Verdict::Refused(Refusal::Fenced)),
@@ -168,8 +200,7 @@ fn writes_after_a_journal_was_set_aside_survive_a_restart() {
         host.write(0, 8, fill);
     }
     host.flush();
-    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-    other.wish(TAKE);
+    let mut other = taken_over(&host, 2);
     other.write(8, 1, 50);
     let verdict = other.wish(Wish::Detach);
     assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
@@ -198,8 +229,7 @@ fn a_detach_that_finds_its_history_left_behind_is_answered() {
     host.flush();
     host.kill();
     host.open();
-    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-    other.wish(TAKE);
+    let mut other = taken_over(&host, 2);
     other.write(16, 1, 50);
     let verdict = other.wish(Wish::Detach);
     assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
@@ -239,8 +269,7 @@ fn a_version_of_a_history_left_behind_is_not_published_over_the_next() {
     host.hold(|effect| is_append(effect) || matches!(effect, Effect::Store { .. }));
     let late = host.send_wish(Wish::Checkpoint);
     host.pass(Duration::from_millis(10));
-    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-    other.wish(TAKE);
+    let mut other = taken_over(&host, 2);
     other.write(16, 1, 50);
     let verdict = other.wish(Wish::Detach);
     assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
@@ -271,25 +300,14 @@ fn a_door_that_others_shut_is_heard_while_the_own_attach_claims() {
     host.send_wish(Wish::Sessions(1));
     host.write(8, 8, 2);
     // Its publish attaches anew; the claim is under way.
-    let is_claim = |effect: &Effect<Buf>| {
-        matches!(
-            effect,
-            Effect::Store {
-                request: StoreRequest::Put {
-                    name: ObjectName::Claim(_),
-                    ..
-                },
-                ..
-            }
-        )
-    };
-    host.hold(is_claim);
+    host.hold(is_claim_put);
     host.send_wish(Wish::Checkpoint);
     host.pass(Duration::from_millis(10));
-    assert!(host.open.iter().any(is_claim), "the claim is on its way");
-    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-    let verdict = other.wish(TAKE);
-    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    assert!(
+        host.open.iter().any(is_claim_put),
+        "the claim is on its way"
+    );
+    taken_over(&host, 2);
     host.pass(Duration::from_secs(6));
     let late = host.send(Command::Read(Extent::new(8, 1)));
     host.pass(Duration::from_secs(1));
@@ -316,27 +334,14 @@ fn a_journal_left_behind_before_any_commit_note_is_no_damage() {
     host.write(0, 8, 1);
     host.flush();
     host.kill();
-    let mut other = Harness::host(Rc::clone(&host.store), 2, geometry);
-    other.wish(TAKE);
+    let mut other = taken_over(&host, 2);
     let verdict = other.wish(Wish::Detach);
     assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
     // The attach sets the journal aside, and the process dies before it has opened.
-    let opens = |effect: &Effect<Buf>| {
-        matches!(
-            effect,
-            Effect::Store {
-                request: StoreRequest::Put {
-                    name: ObjectName::Opened(_),
-                    ..
-                },
-                ..
-            }
-        )
-    };
-    host.hold(opens);
+    host.hold(is_opened_put);
     host.send_wish(Wish::Open);
     host.pass(Duration::from_secs(60));
-    assert!(host.open.iter().any(opens), "it is about to open");
+    assert!(host.open.iter().any(is_opened_put), "it is about to open");
     host.kill();
     host.release();
     let opened = host.send_wish(Wish::Open);
@@ -362,29 +367,14 @@ fn a_host_that_left_its_journal_and_lost_the_volume_closes_its_gate() {
     host.kill();
     host.open();
     host.send_wish(Wish::Sessions(1));
-    let mut second = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-    second.wish(TAKE);
+    let mut second = taken_over(&host, 2);
     let verdict = second.wish(Wish::Detach);
     assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
     // The watch finds the door shut; the attach that follows sets the journal aside, and a third host is faster.
-    let is_opened = |effect: &Effect<Buf>| {
-        matches!(
-            effect,
-            Effect::Store {
-                request: StoreRequest::Put {
-                    name: ObjectName::Opened(_),
-                    ..
-                },
-                ..
-            }
-        )
-    };
-    host.hold(is_opened);
+    host.hold(is_opened_put);
     host.pass(Duration::from_secs(30));
-    assert!(host.open.iter().any(is_opened), "it is about to open");
-    let mut third = Harness::host(Rc::clone(&host.store), 3, host.geometry);
-    let verdict = third.wish(TAKE);
-    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    assert!(host.open.iter().any(is_opened_put), "it is about to open");
+    taken_over(&host, 3);
     host.release();
     host.pass(Duration::from_secs(60));
     assert_eq!(host.gates.last(), Some(&Gate::Closed(GateReason::Fenced)));
@@ -405,8 +395,7 @@ fn an_append_that_ends_late_does_not_reach_the_next_history() {
     host.write(8, 8, 2);
     host.hold(is_append);
     host.send_write(0, 8, 9);
-    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-    other.wish(TAKE);
+    let mut other = taken_over(&host, 2);
     other.wish(Wish::Detach);
     host.pass(Duration::from_secs(30));
     host.release();
@@ -431,8 +420,7 @@ fn a_look_before_a_login_shuts_the_gate_of_a_volume_that_was_taken_over() {
     assert!(matches!(host.wish(Wish::Look), Verdict::Looked));
     assert_eq!(host.gates.last(), Some(&Gate::Open));
     host.store.borrow_mut().away = None;
-    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-    other.wish(TAKE);
+    taken_over(&host, 2);
     // Nobody watches while nobody is there.
     assert_eq!(host.gates.last(), Some(&Gate::Open));
     assert!(matches!(host.wish(Wish::Look), Verdict::Looked));
@@ -447,8 +435,7 @@ fn a_look_of_a_restarted_host_shuts_the_gate_until_it_knows_whose_door_it_is() {
     host.wish(Wish::Checkpoint);
     host.kill();
     assert!(matches!(host.wish(Wish::Open), Verdict::Attached { .. }));
-    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-    other.wish(TAKE);
+    taken_over(&host, 2);
     assert_eq!(host.gates.last(), Some(&Gate::Open));
     assert!(matches!(host.wish(Wish::Look), Verdict::Looked));
     assert!(matches!(host.gates.last(), Some(Gate::Closed(_))));
@@ -553,9 +540,7 @@ fn the_door_is_seen_before_the_disk_answers(host: &mut Harness, tags: &[u64]) {
 #[test]
 fn what_was_in_flight_when_another_shut_the_door_is_not_answered_well() {
     let (mut host, tags) = restarted_with_commands_in_flight(|host| {
-        let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-        let verdict = other.wish(TAKE);
-        assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+        taken_over(host, 2);
     });
     the_door_is_seen_before_the_disk_answers(&mut host, &tags);
     host.release();
@@ -574,18 +559,7 @@ fn what_was_in_flight_when_another_shut_the_door_is_not_answered_well() {
 fn what_was_in_flight_when_the_own_leftover_was_seen_is_answered_after_the_attach() {
     let (mut host, [read, write, fua]) = restarted_with_commands_in_flight(|host| {
         host.open();
-        host.hold(|effect| {
-            matches!(
-                effect,
-                Effect::Store {
-                    request: StoreRequest::Put {
-                        name: ObjectName::Opened(_),
-                        ..
-                    },
-                    ..
-                }
-            )
-        });
+        host.hold(is_opened_put);
         host.send_wish(Wish::Attach {
             take_over: false,
             accept_loss: false,
@@ -608,8 +582,7 @@ fn what_was_in_flight_when_the_own_leftover_was_seen_is_answered_after_the_attac
 #[test]
 fn what_was_in_flight_is_not_answered_from_the_history_that_goes_on() {
     let (mut host, tags) = restarted_with_commands_in_flight(|host| {
-        let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-        other.wish(TAKE);
+        let mut other = taken_over(host, 2);
         other.write(0, 8, 9);
         let verdict = other.wish(Wish::Detach);
         assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
@@ -631,8 +604,7 @@ fn what_was_in_flight_is_not_answered_from_the_history_that_goes_on() {
 #[test]
 fn a_withheld_answer_ends_as_busy_and_a_withheld_read_can_be_taken_back() {
     let (mut host, [read, write, fua]) = restarted_with_commands_in_flight(|host| {
-        let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-        other.wish(TAKE);
+        taken_over(host, 2);
     });
     the_door_is_seen_before_the_disk_answers(&mut host, &[read, write, fua]);
     host.volume.handle_abort(host.now, Tag(read));
@@ -657,18 +629,7 @@ fn a_host_that_shut_its_own_door_in_vain_answers_for_a_while_only() {
     host.kill();
     host.open();
     assert_eq!(host.read(0, 1), [1]);
-    host.hold(|effect| {
-        matches!(
-            effect,
-            Effect::Store {
-                request: StoreRequest::Put {
-                    name: ObjectName::Opened(_),
-                    ..
-                },
-                ..
-            }
-        )
-    });
+    host.hold(is_opened_put);
     host.send_wish(Wish::Attach {
         take_over: false,
         accept_loss: false,
@@ -723,9 +684,7 @@ fn what_is_gone_is_damaged_once_a_look_has_found_the_volume_ours() {
 #[test]
 fn what_another_has_collected_is_not_damaged() {
     let mut host = restarted_without_its_objects(|host| {
-        let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-        let verdict = other.wish(TAKE);
-        assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+        taken_over(host, 2);
     });
     let read = host.send(Command::Read(Extent::new(0, 1)));
     host.pass(Duration::from_secs(11));
@@ -753,9 +712,7 @@ fn a_host_that_gives_up_what_another_took_and_collected_is_fenced() {
     host.write(0, 8, 1);
     host.write(80, 8, 1);
     host.wish(Wish::Checkpoint);
-    let mut other = Harness::host(Rc::clone(&host.store), 2, host.geometry);
-    let verdict = other.wish(TAKE);
-    assert!(matches!(verdict, Verdict::Attached { .. }), "{verdict:?}");
+    taken_over(&host, 2);
     host.disk.metas.clear();
     let mut store = host.store.borrow_mut();
     store
