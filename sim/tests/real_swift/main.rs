@@ -1,7 +1,7 @@
 //! The simulator's Swift against a real one: whatever the real one answers to random requests must be allowed, and
 //! hardly any altered answer may be.
 //!
-//! `MARTLET_SEED` chooses another seed than the one of every day. Where an answer is not allowed, the requests on that
+//! `MARTLET_SEED` chooses another seed than the one of every day, `MARTLET_LONG` adds forty with nodes away. Where an answer is not allowed, the requests on that
 //! object and their answers are printed.
 
 mod http;
@@ -26,8 +26,31 @@ fn exchanges(trace: &Trace) -> impl Iterator<Item = &Exchange> {
     })
 }
 
+// What the servers say of an object, server by server: the last lines that name it.
+fn said_of(swift: &Swift, path: &str) -> String {
+    let logs = std::fs::read_dir(swift.folder().join("log"));
+    let mut logs: Vec<_> = logs
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .collect();
+    logs.sort();
+    let mut said = String::new();
+    for log in logs {
+        let text = std::fs::read(&log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().filter(|l| l.contains(path)).collect();
+        for line in &lines[lines.len().saturating_sub(12)..] {
+            let server = log.file_stem().unwrap_or_default().to_string_lossy();
+            said.push_str(&format!("{server}: {line}\n"));
+        }
+    }
+    said
+}
+
 // Panics with the story of an object when an answer is not allowed.
-fn check_allowed(what: &str, seed: u64, trace: &Trace) {
+fn check_allowed(swift: &Swift, what: &str, seed: u64, trace: &Trace) {
     let Err(refusal) = Acceptor::accept(trace.cluster.clone(), &trace.steps) else {
         return;
     };
@@ -50,9 +73,12 @@ fn check_allowed(what: &str, seed: u64, trace: &Trace) {
         .map(|(n, s)| format!("{n:5} {s}"))
         .collect();
     let last = story.len().saturating_sub(40);
+    let path = format!("{}/{}", subject.0, subject.1);
     panic!(
-        "{what}, MARTLET_SEED={seed}: not allowed\n{}\n{refusal}",
-        story[last..].join("\n")
+        "{what}, MARTLET_SEED={seed}: not allowed\n{}\n{refusal}\nits nodes, primaries first: {:?}\n{}",
+        story[last..].join("\n"),
+        trace.cluster.places.get(&path),
+        said_of(swift, &path),
     );
 }
 
@@ -90,11 +116,11 @@ fn a_real_swift_answers_as_the_model_allows_and_an_altered_one_does_not() {
     let mut table: BTreeMap<Alteration, (u32, u32)> = BTreeMap::new();
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut runner = Runner::new(&swift, false);
-    let mut run = |runner: &mut Runner<'_>, what: &'static str, tag: &str, shape: Shape| {
+    let mut run = |runner: &mut Runner<'_>, what, seed, tag: &str, shape: Shape| {
         let start = Instant::now();
         let trace = runner.run(plan(seed, tag, shape, md5));
         let asked = start.elapsed();
-        check_allowed(what, seed, &trace);
+        check_allowed(&swift, what, seed, &trace);
         let checked = start.elapsed() - asked;
         eprintln!("{what}: asked in {asked:.1?}, checked in {checked:.1?}");
         for exchange in exchanges(&trace) {
@@ -111,10 +137,21 @@ fn a_real_swift_answers_as_the_model_allows_and_an_altered_one_does_not() {
             }
         }
     };
-    run(&mut runner, "all up", "calm", calm);
-    run(&mut runner, "nodes away", "rough", rough);
+    run(&mut runner, "all up", seed, "calm", calm);
+    run(&mut runner, "nodes away", seed, "rough", rough);
+    if std::env::var_os("MARTLET_LONG").is_some() {
+        for more in 1..=40 {
+            run(
+                &mut runner,
+                "nodes away",
+                seed + more,
+                &format!("rough{more}"),
+                rough,
+            );
+        }
+    }
     let mut runner = Runner::new(&swift, true);
-    run(&mut runner, "a clock stands", "still", still);
+    run(&mut runner, "a clock stands", seed, "still", still);
 
     report(&counts, &table);
     let asked: usize = counts.values().sum();

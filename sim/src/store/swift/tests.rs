@@ -237,3 +237,15 @@ fn a_newest_read_that_meets_two_old_copies_before_a_tombstone_is_a_200_of_nothin
     // Asked first, the tombstone is believed.
     assert_eq!(get(&swift, true, 2, EVERY_NODE), Err(404));
 }
+
+#[test]
+fn one_old_copy_beside_one_tombstone_is_a_200_of_nothing_too() {
+    let mut swift = swift();
+    assert_eq!(put(&mut swift, "/c/o", 1, 1, EVERY_NODE, EVERY_NODE), 201);
+    let t = swift.stamp(5);
+    // The first node misses the DELETE: its tombstone is with a handoff. Then the other two are away.
+    assert_eq!(delete(&mut swift, "/c/o", t, 0b11110), 204);
+    assert_eq!(get(&swift, true, 0, 0b11001), Err(200));
+    // Without that handoff the object is back.
+    assert_eq!(get(&swift, true, 0, 0b10001), Ok(1));
+}
