@@ -3,14 +3,13 @@
 use crate::choice::Die;
 use crate::config::Profile;
 use crate::initiator::loaded_stamp;
-use crate::oracle::Violation;
 use crate::oracle::history::History;
+use crate::oracle::{Violation, folder};
 use crate::payload::{Blocks, Stamp};
 use crate::seat::{Role, Wished, Wished1};
 use crate::world::{Event, MS, Phase, SEC, World};
 use engine::command::{BirthSpec, Collected, Committed, Refusal, Verdict, Wish};
 use engine::ids::{AttachId, Generation, Version, WishId, WishKey};
-use engine::journal::note::Note;
 use engine::object::names::{ObjectName, RootName};
 use engine::payload::Parts;
 use engine::time::Duration;
@@ -551,20 +550,21 @@ impl World {
         s.saw_door = false;
         s.released = false;
         let known = s.history.is_some() && !set_aside;
-        let Some(base) = self.base_of(seat, attach, base) else {
+        // A restart serves under what its folder held last: the process that opened it may have died before it said so.
+        let note = s.disk.note();
+        let under = attach.or_else(|| note.as_deref().and_then(folder::serves_under));
+        let Some(base) = self.base_of(seat, under, base) else {
             let text = format!("the history goes on from version {base}, which nobody published");
             self.fail(Violation::new("F2", text));
             return;
         };
         // The history goes on if nobody else's attachment lies between the last one of this folder and this one.
-        let own = attach.is_none_or(|a| {
+        let own = under.is_none_or(|a| {
             self.seats[seat].history_generation == a.generation.0 || self.keeps_its_journal(seat, a)
         });
-        // A restart serves under what its folder held last: the process that opened it may have died before it said so.
-        let held = self.seats[seat].disk.note().and_then(|note| note.held);
-        if let Some(generation) = attach.map(|a| a.generation).or(held) {
-            self.seats[seat].history_generation = generation.0;
-            self.serves_now(seat, generation);
+        if let Some(under) = under {
+            self.seats[seat].history_generation = under.generation.0;
+            self.serves_now(seat, under.generation);
         }
         if !(known && own) {
             self.begin_history(seat, base);
@@ -629,11 +629,10 @@ impl World {
     fn keeps_its_journal(&mut self, seat: usize, attach: AttachId) -> bool {
         let s = &self.seats[seat];
         let last = s.history_generation;
-        let joined = |note: &Note| note.joined.iter().any(|id| id.generation.0 == last);
         if s.history.is_none() {
             return false;
         }
-        if !s.disk.note().is_some_and(|note| joined(&note)) {
+        if !(s.disk.note()).is_some_and(|note| folder::goes_on(&note, last)) {
             // What was answered here must not be left behind when nobody else ever had the volume since.
             if self.is_own_chain(seat, attach) {
                 let text = format!("seat {seat} leaves its journal, and nobody opened since");
@@ -921,16 +920,10 @@ impl World {
         let s = &mut self.seats[seat];
         let power = std::mem::take(&mut s.lost_power);
         s.is_recovered = true;
-        // An attach that did not come to its end has set the journal aside: what it held is kept for rescue and served no
-        // more. Whether it was to be left behind is asked when the next attach tells (`keeps_its_journal`).
+        // What an attach has left behind is served no more. Whether it was to be left is asked when the next one tells, or
+        // when the restart serves under this one (`keeps_its_journal`).
         let last = s.history_generation;
-        let joined = |note: &Note| note.joined.iter().any(|id| id.generation.0 == last);
-        let is_left = s.disk.note().is_some_and(|note| {
-            !note.joined.is_empty()
-                && !note.aside.is_empty()
-                && note.held.is_none()
-                && !joined(&note)
-        });
+        let is_left = (s.disk.note()).is_some_and(|note| folder::is_left(&note, last));
         if let Some(history) = s.history.as_mut().filter(|_| !is_left) {
             let disk = &s.disk;
             // An emergency cut may lie above what the failed disk kept: nothing is served before an attach finds its root.

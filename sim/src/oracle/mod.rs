@@ -4,6 +4,7 @@
 //! for collection, `F1` … `F4` for fencing, `R1` … `R3` for resources, `L1` … `L6` for progress, `D1` for determinism,
 //! `P11` for writes that never wait for the store.
 
+pub mod folder;
 pub mod history;
 pub mod prefix;
 pub mod zones;
