@@ -460,6 +460,46 @@ fn a_look_of_a_restarted_host_shuts_the_gate_until_it_knows_whose_door_it_is() {
     assert_eq!(own.read(0, 1), [1]);
 }
 
+/// A collection needs an attach, and another holds the volume; `sees`: the door is found shut meanwhile.
+fn a_wish_finds_another_holder(sees: bool) {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.kill();
+    host.open();
+    taken_over(&host, 2);
+    // The door is found shut while the attach that the collection needs is under way.
+    host.hold(|effect| matches!(effect, Effect::Store { .. }) && !is_door_get(effect));
+    let collect = host.send_wish(Wish::Collect { min_age: None });
+    assert!(!host.open.is_empty(), "the attach asks");
+    if sees {
+        host.wish(Wish::Look);
+        assert!(matches!(host.gates.last(), Some(Gate::Closed(_))));
+    }
+    host.release();
+    host.pass(Duration::from_secs(30));
+    assert_eq!(host.volume.status().phase, "fenced");
+    let verdict = host.told.get(&collect);
+    assert!(
+        matches!(verdict, Some(Verdict::Refused(Refusal::Fenced))),
+        "{verdict:?}"
+    );
+    // Another's opened stands above: nothing is asked of the store any more.
+    let fenced = |notice: &&Notice| matches!(notice, Notice::Fenced { .. });
+    assert_eq!(host.notices.iter().filter(fenced).count(), 1);
+    assert_eq!(host.volume.poll_timeout(), None);
+}
+
+#[test]
+fn who_served_until_its_attach_found_another_holder_is_fenced_once() {
+    a_wish_finds_another_holder(false);
+}
+
+#[test]
+fn who_waited_when_its_attach_found_another_holder_is_fenced_once() {
+    a_wish_finds_another_holder(true);
+}
+
 #[test]
 fn a_fenced_holder_whom_the_store_refuses_asks_again() {
     let mut host = Harness::born(512, 100);
@@ -650,7 +690,16 @@ fn a_host_that_shut_its_own_door_in_vain_answers_for_a_while_only() {
 
 /// A restarted host that serves and is not attached anew, and whose data is gone from the store.
 fn restarted_without_its_objects(before: impl FnOnce(&mut Harness)) -> Harness {
-    let mut host = Harness::born(512, 100);
+    restarted_without("chunks/", before)
+}
+
+/// The same, without what has such names.
+fn restarted_without(names: &'static str, before: impl FnOnce(&mut Harness)) -> Harness {
+    let limits = Limits {
+        riding_bytes: ByteCount(0),
+        ..without_cache()
+    };
+    let mut host = Harness::born_with(512, 100, limits);
     host.write(0, 8, 1);
     host.wish(Wish::Checkpoint);
     host.wish(Wish::Evict);
@@ -662,8 +711,9 @@ fn restarted_without_its_objects(before: impl FnOnce(&mut Harness)) -> Harness {
     let mut store = host.store.borrow_mut();
     store
         .objects
-        .retain(|(_, name), _| !name.starts_with("chunks/"));
+        .retain(|(_, name), _| !name.starts_with(names));
     drop(store);
+    host.disk.forget_leaves();
     host
 }
 
@@ -679,6 +729,38 @@ fn what_is_gone_is_damaged_once_a_look_has_found_the_volume_ours() {
         host.replies.get(&read),
         Some(Reply::Failed(Failure::Damaged { at: Lba(0) }))
     ));
+}
+
+/// What the store says of blocks that are gone comes when the guest was answered BUSY; then it asks again.
+fn gone_is_told_to_who_asks_again(names: &'static str, which: fn(&Effect<Buf>) -> bool) {
+    let mut host = restarted_without(names, |_| {});
+    host.hold(which);
+    let read = host.send(Command::Read(Extent::new(0, 1)));
+    host.pass(Duration::from_secs(13));
+    assert!(matches!(host.replies.get(&read), Some(Reply::Busy)));
+    assert!(host.open.iter().any(which), "the store is still asked");
+    host.release();
+    host.hold(which);
+    let read = host.send(Command::Read(Extent::new(0, 1)));
+    host.pass(Duration::from_secs(1));
+    let reply = host.replies.get(&read);
+    let gone = |reply| matches!(reply, Some(&Reply::Failed(Failure::Damaged { .. })));
+    assert!(gone(reply), "{reply:?}");
+    // It was told: the next who asks has the store asked.
+    let read = host.send(Command::Read(Extent::new(0, 1)));
+    host.pass(Duration::from_secs(1));
+    assert!(!host.replies.contains_key(&read));
+    assert!(host.open.iter().any(which));
+}
+
+#[test]
+fn a_frame_found_gone_when_nobody_waits_is_told_to_who_asks_again() {
+    gone_is_told_to_who_asks_again("chunks/", is_frame_get);
+}
+
+#[test]
+fn a_leaf_found_gone_when_nobody_waits_is_told_to_who_asks_again() {
+    gone_is_told_to_who_asks_again("tables/", is_leaf_get);
 }
 
 #[test]
@@ -954,6 +1036,11 @@ fn a_flush_to_a_store_that_is_away_is_answered_busy() {
 }
 
 // --- an outage, and what is superseded meanwhile ---
+
+fn is_frame_get(effect: &Effect<Buf>) -> bool {
+    matches!(effect, Effect::Store { request: StoreRequest::Get(get), .. }
+        if matches!(get.expect, Expect::Frames(_)))
+}
 
 fn is_leaf_get(effect: &Effect<Buf>) -> bool {
     matches!(effect, Effect::Store { request: StoreRequest::Get(get), .. }

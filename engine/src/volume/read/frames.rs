@@ -8,6 +8,7 @@ use crate::payload::{Parts, Payload};
 use crate::table::present::Lookup;
 use crate::time::Duration;
 use crate::units::Extent;
+use crate::volume::doubt::Asked;
 use crate::volume::{Pending, Volume};
 use alloc::format;
 use smallvec::SmallVec;
@@ -79,22 +80,26 @@ impl<P: Payload> Volume<P> {
                     .root()
                     .map(|root| root.name.version)
                     .unwrap_or_default();
-                for waiter in fetch
-                    .frames
-                    .iter_mut()
-                    .flat_map(|frame| frame.waiters.drain(..))
-                {
-                    if now != fetch.version && self.reads.ops.contains_key(&waiter.op) {
-                        // Only the newest table decides what must be there: ask it again.
-                        self.resolve(waiter.op, waiter.extent);
-                        continue;
+                let place = format!(
+                    "{}/{}: {error:?}",
+                    fetch.object.container,
+                    ObjectName::Data(fetch.object.name)
+                );
+                for frame in &mut fetch.frames {
+                    let mut waiters = core::mem::take(&mut frame.waiters);
+                    waiters.retain(|waiter| self.reads.ops.contains_key(&waiter.op));
+                    if now == fetch.version && waiters.is_empty() {
+                        let asked = Asked::Frame(fetch.object.clone(), frame.offset);
+                        self.damage_untold(asked, place.clone());
                     }
-                    let place = format!(
-                        "{}/{}: {error:?}",
-                        fetch.object.container,
-                        ObjectName::Data(fetch.object.name)
-                    );
-                    self.read_doubt(waiter.op, waiter.extent, place);
+                    for waiter in waiters {
+                        if now == fetch.version {
+                            self.read_doubt(waiter.op, waiter.extent, place.clone());
+                        } else {
+                            // Only the newest table decides what must be there: ask it again.
+                            self.resolve(waiter.op, waiter.extent);
+                        }
+                    }
                 }
             }
             other => {

@@ -11,6 +11,7 @@ use crate::payload::Payload;
 use crate::table::present::LeafWaiter;
 use crate::table::types::{LeafHome, LeafRef};
 use crate::units::Extent;
+use crate::volume::doubt::Asked;
 use crate::volume::{Pending, Volume};
 use alloc::format;
 
@@ -80,6 +81,13 @@ impl<P: Payload> Volume<P> {
                     .loading(hash)
                     .is_some_and(|at| self.present.names(at));
                 let waiters = self.present.failed(hash);
+                let hears = |waiter: &LeafWaiter| match waiter {
+                    LeafWaiter::Read(op) => self.reads.is_under_way(*op),
+                    LeafWaiter::Publish => false,
+                };
+                if is_newest && !waiters.iter().any(hears) {
+                    self.damage_untold(Asked::Leaf(hash), place.clone());
+                }
                 self.out.push(Effect::Notice(Notice::StoreWaiting {
                     object: place.clone(),
                     error,

@@ -12,9 +12,9 @@ use crate::layers::map::{Segment, Source};
 use crate::layers::run::JournalRun;
 use crate::payload::{Parts, Payload};
 use crate::units::{Extent, Lba};
-use crate::volume::doubt::Doubt;
+use crate::volume::doubt::{Doubt, Untold};
 use crate::volume::{Pending, Volume};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
 use smallvec::SmallVec;
@@ -67,6 +67,8 @@ pub(crate) struct Reads<P> {
     next: u64,
     /// Found damaged in the store, and not believed yet.
     pub(super) doubts: Vec<Doubt>,
+    /// Found damaged in the store when nobody waited any more.
+    pub(super) untold: VecDeque<Untold>,
 }
 
 impl<P> Default for Reads<P> {
@@ -76,6 +78,7 @@ impl<P> Default for Reads<P> {
             blocks: 0,
             next: 0,
             doubts: Vec::new(),
+            untold: VecDeque::new(),
         }
     }
 }

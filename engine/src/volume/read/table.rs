@@ -8,6 +8,7 @@ use crate::layers::split;
 use crate::payload::{Parts, Payload};
 use crate::table::present::{LeafWaiter, Lookup};
 use crate::units::{ByteCount, Extent, GRAIN_BYTES};
+use crate::volume::doubt::Asked;
 use crate::volume::{Pending, Volume};
 
 impl<P: Payload> Volume<P> {
@@ -41,6 +42,11 @@ impl<P: Payload> Volume<P> {
                     );
                 }
                 Lookup::Wait { at, start } => {
+                    if start && let Some(place) = self.take_untold(&Asked::Leaf(at.hash)) {
+                        self.present.failed(at.hash);
+                        self.read_doubt(op, extent, place);
+                        continue;
+                    }
                     if let Some(read) = self.reads.ops.get_mut(&op) {
                         read.waiting.push(extent);
                     }
@@ -99,6 +105,10 @@ impl<P: Payload> Volume<P> {
                 );
             }
             None => {
+                let asked = Asked::Frame(key.0, key.1);
+                if let Some(place) = self.take_untold(&asked) {
+                    return self.read_doubt(op, extent, place);
+                }
                 let version = self
                     .present
                     .root()
