@@ -298,20 +298,16 @@ impl<P: Payload> Volume<P> {
             return self.told(birth, verdict);
         }
         match self.own.phase {
-            Phase::Serving | Phase::Detaching if held_elsewhere => self.fenced(),
+            // Another's opened stands above ours: no attach of our own accord changes that.
+            Phase::Serving | Phase::Detaching if held_elsewhere => self.leave(),
+            // It held the volume, or served it: its note forgets what it held when a journal is set aside.
+            _ if held_elsewhere && (self.held().is_some() || self.own.gate == Some(Gate::Open)) => {
+                self.leave();
+            }
             // The store refused: guests go on from here, the publish tries again.
             Phase::Serving | Phase::Detaching => {
                 self.own.attach_retry_at = Some(self.now + self.limits.watch);
                 self.guest_retry();
-            }
-            // It held the volume, or served it: its note forgets what it held when a journal is set aside.
-            _ if held_elsewhere && (self.held().is_some() || self.own.gate == Some(Gate::Open)) => {
-                let by = Generation(self.held().unwrap_or_default().0 + 1);
-                self.own.phase = Phase::Fenced;
-                self.out.push(Effect::Notice(Notice::Fenced { by }));
-                self.set_gate(Gate::Closed(GateReason::Fenced));
-                self.publish_abort(&Refusal::Fenced);
-                self.guest_fail_all(Failure::Fenced);
             }
             _ => {
                 self.own.phase = if self.notes.note.is_some() {

@@ -121,8 +121,15 @@ impl<P: Payload> Volume<P> {
         self.begin_attach(None, How::default());
     }
 
-    /// Another host has shut our door: from now on nothing is answered.
+    /// Another host has shut our door: from now on nothing is answered. If nobody opens above us after all, the volume is
+    /// still ours: an attach finds out.
     pub(crate) fn fenced(&mut self) {
+        self.leave();
+        self.own.attach_retry_at = Some(self.now + self.limits.watch);
+    }
+
+    /// Another host has the volume, or may have it: everything that waits here ends.
+    pub(super) fn leave(&mut self) {
         let by = Generation(self.held().unwrap_or_default().0 + 1);
         self.own.phase = Phase::Fenced;
         self.own.attach = None;
@@ -135,8 +142,6 @@ impl<P: Payload> Volume<P> {
         self.sweep_drop(&Refusal::Fenced);
         self.guest_fail_all(Failure::Fenced);
         self.set_gate(Gate::Closed(GateReason::Fenced));
-        // If nobody opens above us after all, the volume is still ours: an attach finds out.
-        self.own.attach_retry_at = Some(self.now + self.limits.watch);
     }
 
     pub(super) fn set_gate(&mut self, gate: Gate) {
