@@ -14,6 +14,8 @@ pub mod config;
 pub mod disk;
 pub mod driver;
 pub mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod host;
 pub mod image;
 pub mod quantity;

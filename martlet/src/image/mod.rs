@@ -49,6 +49,33 @@ impl From<io::Error> for ImageError {
     }
 }
 
+/// Bytes that are read by their place: a file's, or some in memory.
+pub trait ReadAt: Send {
+    /// How many there are.
+    ///
+    /// # Errors
+    ///
+    /// The file does not tell.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fills `into` from byte `at`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or ends before.
+    fn read_exact_at(&self, into: &mut [u8], at: u64) -> io::Result<()>;
+}
+
+impl ReadAt for File {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, into: &mut [u8], at: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, into, at)
+    }
+}
+
 /// An image that is read.
 pub trait Source: Send {
     /// Bytes of the disk that the image describes.

@@ -7,11 +7,10 @@
 //! The headers of a hostile image bound nothing but themselves: every offset and length is checked before it is used, and
 //! memory is taken for one cluster, one compressed cluster and one L2 table at a time, and for the L1 table (≤ 32 MiB).
 
-use super::{ImageError, Source};
+use super::{ImageError, ReadAt, Source};
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 /// Header bytes of version 2; version 3 has at least 104.
 const HEADER_V2: usize = 72;
@@ -50,8 +49,8 @@ enum Cluster {
 
 /// A qcow2 image that is read.
 #[derive(Debug)]
-pub struct Qcow2 {
-    file: File,
+pub struct Qcow2<F = File> {
+    file: F,
     file_len: u64,
     size: u64,
     cluster_bits: u32,
@@ -86,14 +85,14 @@ fn be64(bytes: &[u8], at: usize) -> u64 {
         .map_or(0, |b| u64::from_be_bytes(*b))
 }
 
-impl Qcow2 {
+impl<F: ReadAt> Qcow2<F> {
     /// Reads the headers.
     ///
     /// # Errors
     ///
     /// See [`ImageError`].
-    pub fn open(file: File) -> Result<Self, ImageError> {
-        let file_len = file.metadata()?.len();
+    pub fn open(file: F) -> Result<Self, ImageError> {
+        let file_len = file.size()?;
         let mut header = vec![0; 112.min(usize::try_from(file_len).unwrap_or(112))];
         file.read_exact_at(&mut header, 0)?;
         if !header.starts_with(b"QFI\xfb") {
@@ -297,7 +296,7 @@ fn features(header: &[u8]) -> Result<Compression, ImageError> {
     }
 }
 
-impl Source for Qcow2 {
+impl<F: ReadAt> Source for Qcow2<F> {
     fn size(&self) -> u64 {
         self.size
     }
