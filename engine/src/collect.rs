@@ -48,9 +48,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use search::Listing;
 
-/// Requests under way at once.
-const WINDOW: usize = 8;
-
 /// Data objects judged together: bounds memory, and how long a verdict waits for its deletes.
 const SLICE: usize = 1024;
 
@@ -245,7 +242,7 @@ impl Collect {
                 return (!core::mem::replace(&mut self.told, true))
                     .then(|| Ask::End(Box::new(core::mem::take(&mut self.report))));
             }
-            if self.open.len() >= WINDOW || self.looking {
+            if self.open.len() >= self.task.window || self.looking {
                 return None;
             }
             match self.queue.pop_front().or_else(|| self.pull()) {

@@ -267,6 +267,13 @@ pub struct Collected {
     pub damaged: Vec<ObjectName>,
 }
 
+impl Collected {
+    /// Whether anything was deleted, or a pin is dropped.
+    pub const fn is_anything(&self) -> bool {
+        self.data + self.leaves + self.roots > 0 || !self.unpinned.is_empty()
+    }
+}
+
 /// Who holds a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {

@@ -147,6 +147,8 @@ pub enum Notice {
         /// PUTs made.
         puts: u64,
     },
+    /// A collection that nobody asked for deleted something, or found pins that hold nothing.
+    Collected(alloc::boxed::Box<crate::command::Collected>),
     /// Waiting for the store since a while; asked again by itself.
     StoreWaiting {
         /// The object.

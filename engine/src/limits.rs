@@ -54,6 +54,8 @@ pub struct Limits {
     pub delete_grace: Duration,
     /// An orphan younger than this is not collected, by the store's clock. 1 h.
     pub min_age: Duration,
+    /// A volume that may have orphans, or has pins, looks for those that can go at most this often by itself. 1 h.
+    pub collect_interval: Duration,
     /// The longest random wait after a lost claim. 2 s.
     pub claim_backoff: Duration,
 }
@@ -84,6 +86,7 @@ impl Default for Limits {
             absence_gap: Duration::from_secs(2),
             delete_grace: Duration::from_secs(600),
             min_age: Duration::from_secs(3600),
+            collect_interval: Duration::from_secs(3600),
             claim_backoff: Duration::from_secs(2),
         }
     }

@@ -142,6 +142,8 @@ pub struct LimitKeys {
     pub delete_grace: Option<Seconds>,
     /// Younger orphans are not collected (1h).
     pub min_age: Option<Seconds>,
+    /// A volume looks for orphans and for pins that hold nothing at most this often (1h).
+    pub collect_interval: Option<Seconds>,
     /// Period of the watch (5s).
     pub watch: Option<Seconds>,
     /// A waiting command is answered BUSY after this (12s).
@@ -282,6 +284,7 @@ impl Config {
         time(&mut limits.absence_gap, keys.absence_gap);
         time(&mut limits.delete_grace, keys.delete_grace);
         time(&mut limits.min_age, keys.min_age);
+        time(&mut limits.collect_interval, keys.collect_interval);
         time(&mut limits.watch, keys.watch);
         time(&mut limits.busy_after, keys.busy_after);
         time(&mut limits.close_after, keys.close_after);

@@ -624,7 +624,7 @@ impl World {
                 }
             }
             Notice::Fenced { .. } => self.seats[seat].saw_door = true,
-            Notice::FileCondemned(_) => {}
+            Notice::FileCondemned(_) | Notice::Collected(_) => {}
         }
     }
 }

@@ -252,7 +252,7 @@ impl Config {
             Profile::Safety => ops / d.between(50, 400),
             _ => ops / d.between(20, 200),
         };
-        Self {
+        let mut config = Self {
             profile,
             geometry,
             limits,
@@ -274,7 +274,12 @@ impl Config {
             sweep: d.of(3) > 0,
             iscsi: d.iscsi(profile),
             script: None,
+        };
+        if profile == Profile::Gc {
+            let interval = Duration::from_secs(d.one_of(&[3600, 60, 300]));
+            config.limits.collect_interval = interval;
         }
+        config
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Task {
     pub damaged: BTreeSet<RootName>,
     /// Whether to list the container for orphans too; then strays are found, and what they reach is kept.
     pub search: Option<Search>,
+    /// Requests under way at once: few where nobody waits for the run.
+    pub window: usize,
     /// Deadline of one request.
     pub store_deadline: Duration,
 }

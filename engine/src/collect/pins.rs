@@ -23,9 +23,6 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-/// Requests under way at once.
-const WINDOW: usize = 8;
-
 /// A request without a verdict is sent again after so long.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -53,6 +50,7 @@ enum Stage {
 pub(crate) struct Unpin {
     own: Container,
     deadline: Duration,
+    window: usize,
     /// The first is being checked.
     pins: VecDeque<Pin>,
     stage: Stage,
@@ -66,11 +64,12 @@ pub(crate) struct Unpin {
 }
 
 impl Unpin {
-    /// A check of `pins`, which are in the newest root of `own`.
-    pub(crate) fn new(own: Container, pins: Vec<Pin>, deadline: Duration) -> Self {
+    /// A check of `pins`, which are in the newest root of `own`; `window`: requests under way at once.
+    pub(crate) fn new(own: Container, pins: Vec<Pin>, deadline: Duration, window: usize) -> Self {
         Self {
             own,
             deadline,
+            window,
             pins: pins.into(),
             stage: Stage::Begin,
             queue: VecDeque::new(),
@@ -95,7 +94,7 @@ impl Unpin {
             let (_, errand) = self.again.swap_remove(at);
             self.queue.push_back(errand);
         }
-        if self.open.len() >= WINDOW {
+        if self.open.len() >= self.window {
             return None;
         }
         if matches!(self.stage, Stage::Begin) {

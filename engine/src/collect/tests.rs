@@ -349,6 +349,7 @@ impl World {
             gone: self.gone.clone(),
             damaged: BTreeSet::new(),
             search: None,
+            window: 8,
             store_deadline: Duration::from_secs(1),
         }
     }

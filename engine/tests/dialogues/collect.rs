@@ -3,13 +3,13 @@
 use crate::harness::{Buf, Harness};
 use crate::{TAKE, is_root_put, snapshot};
 use engine::command::{BirthSpec, Collected, Refusal, Verdict, Wish};
-use engine::effect::{Effect, Expect, Meta, StoreError, StoreRequest};
+use engine::effect::{Effect, Expect, Meta, Notice, StoreError, StoreRequest};
 use engine::ids::{Container, VolumeId};
 use engine::limits::Limits;
 use engine::object::decode_meta;
 use engine::object::names::ObjectName;
 use engine::table::types::{LayerKind, LeafHome, VolumeKind};
-use engine::time::Duration;
+use engine::time::{Duration, WallTime};
 use engine::units::ByteCount;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -139,6 +139,67 @@ fn orphans_stay_until_the_least_age() {
     host.pass(Duration::from_secs(60));
     let verdict = host.wish(Wish::Collect { min_age });
     assert!(matches!(verdict, Verdict::Collected(old) if old.young == 0 && old.data == 1));
+}
+
+/// Lets time pass in small steps, and tells how often the store was asked for anything.
+fn asked(host: &mut Harness, time: Duration) -> u64 {
+    let before = host.store.borrow().requests;
+    host.pass(time);
+    host.store.borrow().requests - before
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn orphans_go_by_themselves_and_then_the_store_is_left_alone() {
+    let mut host = Harness::born_with(4096, 64, bare());
+    // No other attachment ever wrote here.
+    assert_eq!(asked(&mut host, HOUR * 24), 0);
+    host.write(0, 8, 1);
+    host.flush();
+    host.hold(is_root_put);
+    host.send_wish(Wish::Checkpoint);
+    host.kill();
+    host.open();
+    assert_eq!(stored(&host).difference(&reached(&host)).count(), 2);
+    // The interval's checkpoint attaches anew and publishes the same writes; the version before it goes after its grace.
+    host.pass(Duration::from_secs(1000));
+    assert_eq!(stored(&host).difference(&reached(&host)).count(), 2);
+    assert_eq!(asked(&mut host, Duration::from_secs(2500)), 0);
+    host.pass(HOUR);
+    assert_eq!(stored(&host), reached(&host));
+    let told = |notice: &Notice| matches!(notice, Notice::Collected(what) if what.data == 1 && what.leaves == 1);
+    assert_eq!(host.notices.iter().filter(|n| told(n)).count(), 1);
+    assert_eq!(asked(&mut host, HOUR * 24), 0);
+    assert_eq!(host.read(0, 8), [1; 8]);
+}
+
+#[test]
+fn orphans_too_young_are_looked_for_again() {
+    let limits = Limits {
+        collect_interval: Duration::from_secs(10),
+        // By the harness's clock all was written at 0 s, and it is so late since then.
+        min_age: Duration::from_secs(60),
+        ..bare()
+    };
+    let mut host = Harness::born_with(4096, 64, limits);
+    host.write(0, 8, 1);
+    host.flush();
+    host.hold(is_root_put);
+    host.send_wish(Wish::Checkpoint);
+    host.kill();
+    host.store.borrow_mut().written = WallTime(1_700_000_000 + 150);
+    host.open();
+    let verdict = host.wish(Wish::Checkpoint);
+    assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    // The first search comes after a minute and finds them too young; every minute one more.
+    assert!(asked(&mut host, Duration::from_secs(100)) > 0);
+    assert_eq!(stored(&host).difference(&reached(&host)).count(), 2);
+    host.pass(Duration::from_secs(200));
+    assert_eq!(stored(&host), reached(&host));
+    // The version before the checkpoint goes after its grace.
+    host.pass(Duration::from_secs(600));
+    assert_eq!(asked(&mut host, HOUR * 24), 0);
 }
 
 #[test]
@@ -301,6 +362,29 @@ fn a_pin_goes_when_its_childs_superblock_is_gone() {
     assert_eq!(pins(&parent), 0);
     collect(&mut parent);
     assert_eq!(stored_of(&parent, "disk"), reached(&parent));
+}
+
+#[test]
+fn a_pin_that_holds_nothing_goes_by_itself_though_nobody_writes() {
+    let (mut parent, _child) = with_a_child();
+    parent.kill();
+    parent.open();
+    let generation = parent.volume.root().map(|root| root.name.attach.generation);
+    // The child is asked about, and holds; the parent is not attached for that.
+    assert!(asked(&mut parent, HOUR * 5) > 0);
+    assert_eq!(pins(&parent), 1);
+    assert_eq!(parent.volume.status().attach, None);
+    let gone = (child_container(), ObjectName::Volume.to_string());
+    parent.store.borrow_mut().objects.remove(&gone);
+    parent.pass(HOUR * 2);
+    assert_eq!(pins(&parent), 0);
+    let newest = parent.volume.root().map(|root| root.name.attach.generation);
+    assert!(newest > generation, "{newest:?}");
+    // What only the pin kept is dying for its grace, and the attach is followed by a search.
+    parent.pass(HOUR * 3);
+    assert_eq!(stored_of(&parent, "disk"), reached(&parent));
+    assert_eq!(asked(&mut parent, HOUR * 24), 0);
+    assert_eq!(parent.read(0, 8), [2; 8]);
 }
 
 #[test]

@@ -91,6 +91,10 @@ pub(crate) struct Store {
     pub(crate) away: Option<StoreError>,
     /// Names that no listing shows yet.
     pub(crate) unlisted: BTreeSet<String>,
+    /// When a listing says that everything was written.
+    pub(crate) written: WallTime,
+    /// How often it was asked for anything.
+    pub(crate) requests: u64,
 }
 
 /// A journal file: as written, and as the last sync left it.
@@ -511,6 +515,7 @@ impl Harness {
 
     fn store_request(&mut self, request: StoreRequest<Buf>) -> Outcome<Buf> {
         let mut store = self.store.borrow_mut();
+        store.requests += 1;
         if let Some(error) = store.away {
             return Outcome::Store(error);
         }
@@ -554,7 +559,7 @@ impl Harness {
                     .map(|((_, name), bytes)| ListRow {
                         name: name.clone(),
                         bytes: ByteCount(bytes.len() as u64),
-                        modified: WallTime(0),
+                        modified: store.written,
                     })
                     .collect(),
             ),

@@ -100,6 +100,12 @@ fn waits(config: &Config) -> Option<Wrong> {
             zero..=secs(YEAR),
             "the store keeps orphans for so long",
         ),
+        time(
+            "limits.collect_interval",
+            keys.collect_interval,
+            secs(1)..=secs(YEAR),
+            "a search lists the whole container",
+        ),
         time("limits.watch", keys.watch, ms(100)..=secs(5), TAKEN),
         time(
             "limits.busy_after",

@@ -6,6 +6,7 @@
 
 use super::{Inner, Work};
 use bytes::Bytes;
+use engine::command::Collected;
 use engine::effect::Notice;
 use engine::ids::{EffectId, Tag};
 use engine::units::ByteCount;
@@ -161,6 +162,16 @@ impl Inner {
                 puts,
             } => {
                 tracing::info!(%volume, version = version.0, bytes = bytes.0, puts, "committed");
+            }
+            Notice::Collected(collected) => {
+                let Collected {
+                    data,
+                    leaves,
+                    roots,
+                    ..
+                } = **collected;
+                let pins = collected.unpinned.len();
+                tracing::info!(%volume, data, leaves, roots, pins, "collected what no version needs");
             }
             Notice::StoreWaiting { object, error } => {
                 tracing::warn!(%volume, object, ?error, "waiting for the store");

@@ -37,6 +37,8 @@ impl<P: Payload> Volume<P> {
             return self.born_attached(opened.attach);
         };
         self.adopt(&base.root, base.hash);
+        // Whoever held it before may have ended in the middle of a publish.
+        self.sweep.suspect();
         if base.root.kind == RootKind::Deleted {
             return self.erase_begin(wish);
         }

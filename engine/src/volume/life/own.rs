@@ -92,7 +92,7 @@ impl<P> Own<P> {
     }
 
     /// Whether a wish may order a version: what is cut behind a detach would never be published.
-    pub(super) const fn may_cut(&self) -> bool {
+    pub(in crate::volume) const fn may_cut(&self) -> bool {
         matches!(self.phase, Phase::Serving)
     }
 

@@ -1,5 +1,7 @@
 //! Collection in the life of a volume: when a run begins, its looks, and what it leaves for the next root.
 
+mod pace;
+
 use super::{Pending, Volume};
 use crate::attach::{Look, LookVerdict};
 use crate::collect::{Ask, Collect, Graves, Report, Search, Stopped, Task, Unpin};
@@ -14,6 +16,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use pace::Pace;
 
 /// A run that was stopped begins again after the grace, and never sooner than this.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -52,14 +55,16 @@ pub(crate) struct Sweep {
     wishes: Vec<(WishId, Duration)>,
     /// Whom the run under way answers.
     served: Vec<WishId>,
-    /// Which pins hold nothing: asked before the run that a wish wants.
+    /// Which pins hold nothing: asked before a run that searches.
     unpin: Option<Box<Unpin>>,
     /// Pins that the next root drops.
     loose: Vec<Pin>,
     /// Those that the run under way found.
     dropped: Vec<Pin>,
-    /// What the run after the check of pins searches for.
+    /// What the run after the check of pins searches for; `None`: there will be no run.
     search: Option<Search>,
+    /// When the next search begins that nobody asks for.
+    pace: Pace,
     /// No grace ends before, so that a fact need not count the graves.
     idle_until: Option<Instant>,
 }
@@ -81,6 +86,12 @@ impl Sweep {
     fn left(&self, names: Vec<RootName>) -> Vec<RootName> {
         let is_done = |name: &RootName| self.gone.contains(name) || self.damaged.contains(name);
         names.into_iter().filter(|name| !is_done(name)).collect()
+    }
+
+    /// There may be orphans.
+    pub(crate) fn suspect(&mut self) {
+        self.pace.suspect();
+        self.idle_until = None;
     }
 
     /// Whether the pin holds nothing any more.
@@ -129,7 +140,9 @@ impl<P: Payload> Volume<P> {
         if self.sweep.run.is_none() && self.sweep.unpin.is_none() {
             return self.sweep_begin();
         }
-        if self.own.attach().is_none() {
+        // Pins may be checked without an attachment: the child is only read.
+        let checks_pins = self.sweep.unpin.is_some() && self.sweep.search.is_none();
+        if self.own.attach().is_none() && !(checks_pins && self.own.may_cut()) {
             // Detached: who holds the volume next goes on from the list.
             let refusal = Refusal::WrongState(self.own.phase_name());
             self.sweep_drop(&refusal);
@@ -212,38 +225,82 @@ impl<P: Payload> Volume<P> {
         if idle || !self.own.may_publish() {
             return false;
         }
-        let (Some(own), Some(root)) = (self.own.attach(), self.present.root()) else {
+        let Some(root) = self.present.root().cloned() else {
             return asked.is_some() && self.attach_for_publish();
         };
+        let search_at = self.search_at(&root);
+        let Some(own) = self.own.attach() else {
+            return match asked {
+                Some(_) => self.attach_for_publish(),
+                None => self.sweep_pins(&root, search_at),
+            };
+        };
+        let searches = asked.is_some() || search_at.is_some_and(|at| at <= now);
         let sweep = &mut self.sweep;
         let ripe = sweep.graves.ripe(self.limits.delete_grace, now);
         let next = sweep.graves.next(self.limits.delete_grace, now);
-        sweep.idle_until = Some(next.unwrap_or(Instant(u64::MAX)));
-        if let Some(at) = sweep.next_at.filter(|at| *at > now && asked.is_none()) {
-            sweep.idle_until = sweep.idle_until.min(Some(at));
+        let next = next.into_iter().chain(search_at.filter(|at| *at > now));
+        if let Some(at) = sweep.next_at.filter(|at| *at > now && !searches) {
+            sweep.idle_until = next.chain([at]).min();
             return false;
         }
+        sweep.idle_until = Some(next.min().unwrap_or(Instant(u64::MAX)));
         let ripe = sweep.left(ripe);
         // Of drained ones the root stays for a reason that only later commits change: they ride with fresh ones.
-        if ripe.iter().all(|name| sweep.drained.contains_key(name)) && asked.is_none() {
+        if ripe.iter().all(|name| sweep.drained.contains_key(name)) && !searches {
             return false;
         }
         self.sweep.number += 1;
         self.sweep.next_at = None;
-        if let Some(min_age) = asked {
-            // Who asked for the same is served by the same run.
-            let same = |(_, other): &mut (WishId, Duration)| *other == min_age;
-            let wishes = self.sweep.wishes.extract_if(.., same);
-            self.sweep.served = wishes.map(|(id, _)| id).collect();
+        if searches {
+            let min_age = asked.unwrap_or(self.limits.min_age);
+            if asked.is_none() {
+                mark!("search-unasked");
+            } else {
+                // Who asked for the same is served by the same run.
+                let same = |(_, other): &mut (WishId, Duration)| *other == min_age;
+                let wishes = self.sweep.wishes.extract_if(.., same);
+                self.sweep.served = wishes.map(|(id, _)| id).collect();
+            }
             self.sweep.search = Some(Search { wall, min_age });
-            let (container, deadline) = (self.container.clone(), self.limits.store_deadline);
-            let unpin = Unpin::new(container, root.pins.clone(), deadline);
-            self.sweep.unpin = Some(Box::new(unpin));
+            self.sweep.pace.begun(true);
+            self.check_pins(&root);
             return true;
         }
-        let task = self.sweep_task(own, root.clone(), ripe, None);
+        let task = self.sweep_task(own, root, ripe, None);
         self.sweep.run = Some(Box::new(Collect::new(task)));
         true
+    }
+
+    /// When a search begins by itself. What is on its way out begins none.
+    fn search_at(&mut self, root: &Root) -> Option<Instant> {
+        if !self.own.may_cut() {
+            return None;
+        }
+        let pause = pace::pause(&self.limits, self.container.id);
+        (self.sweep.pace).next(!root.pins.is_empty(), self.now, pause)
+    }
+
+    /// A volume that this process has not attached yet has no orphans to look for, and may have pins: a golden image that
+    /// nobody writes is attached when one of them holds nothing any more.
+    fn sweep_pins(&mut self, root: &Root, search_at: Option<Instant>) -> bool {
+        let search_at = search_at.filter(|_| !root.pins.is_empty());
+        self.sweep.idle_until = Some(search_at.unwrap_or(Instant(u64::MAX)));
+        if search_at.is_none_or(|at| at > self.now) {
+            return false;
+        }
+        self.sweep.number += 1;
+        self.sweep.search = None;
+        self.sweep.pace.begun(false);
+        self.check_pins(root);
+        true
+    }
+
+    fn check_pins(&mut self, root: &Root) {
+        let (container, deadline) = (self.container.clone(), self.limits.store_deadline);
+        let window = pace::window(!self.sweep.served.is_empty());
+        let unpin = Unpin::new(container, root.pins.clone(), deadline, window);
+        self.sweep.unpin = Some(Box::new(unpin));
     }
 
     fn sweep_task(
@@ -261,22 +318,25 @@ impl<P: Payload> Volume<P> {
             gone: self.sweep.gone.clone(),
             damaged: self.sweep.damaged.clone(),
             search,
+            window: pace::window(search.is_none() || !self.sweep.served.is_empty()),
             store_deadline: self.limits.store_deadline,
         }
     }
 
-    /// The pins are judged: the run that was wished for begins.
+    /// The pins are judged: the next root drops those that hold nothing, and the search begins, if there is one.
     fn sweep_search(&mut self, loose: Vec<Pin>) {
-        let (Some(own), Some(root)) = (self.own.attach(), self.present.root().cloned()) else {
-            return;
-        };
+        let search = self.sweep.search.take();
+        if let (Some(search), Some(own), Some(root)) =
+            (search, self.own.attach(), self.present.root().cloned())
+        {
+            let ripe = (self.sweep.graves).ripe(self.limits.delete_grace, self.now);
+            let ripe = self.sweep.left(ripe);
+            let task = self.sweep_task(own, root, ripe, Some(search));
+            self.sweep.run = Some(Box::new(Collect::new(task)));
+        } else {
+            self.sweep.idle_until = None;
+        }
         let sweep = &mut self.sweep;
-        let ripe = sweep.graves.ripe(self.limits.delete_grace, self.now);
-        let search = sweep.search.take();
-        let ripe = sweep.left(ripe);
-        let task = self.sweep_task(own, root, ripe, search);
-        let sweep = &mut self.sweep;
-        sweep.run = Some(Box::new(Collect::new(task)));
         sweep.dropped.clone_from(&loose);
         let is_new = |pin: &Pin| !sweep.loose.contains(pin);
         let fresh: Vec<Pin> = loose.into_iter().filter(is_new).collect();
@@ -328,6 +388,8 @@ impl<P: Payload> Volume<P> {
     fn sweep_end(&mut self, report: Report) {
         self.sweep.run = None;
         self.sweep.idle_until = None;
+        let may_leave = report.stopped.is_some() || report.young > 0;
+        self.sweep.pace.ended(may_leave);
         // A run reads every dying root whose grace still runs: many that end one after another are served by few runs.
         let pause = self.limits.delete_grace / GRACE_SHARE;
         self.sweep.next_at = Some(self.now + pause.max(PAUSE_MIN));
@@ -365,7 +427,7 @@ impl<P: Payload> Volume<P> {
                     let left: Vec<RootName> = ripe.into_iter().filter(is_left).collect();
                     sweep.damaged.extend(left);
                 }
-                Verdict::Collected(Collected {
+                let collected = Collected {
                     data: report.data,
                     leaves: report.leaves,
                     roots: report.roots,
@@ -374,7 +436,13 @@ impl<P: Payload> Volume<P> {
                     young: report.young,
                     strays: report.strays,
                     damaged: report.damaged,
-                })
+                };
+                if served.is_empty() && collected.is_anything() {
+                    mark!("collected-unasked");
+                    let told = Notice::Collected(Box::new(collected.clone()));
+                    self.out.push(Effect::Notice(told));
+                }
+                Verdict::Collected(collected)
             }
         };
         self.tell_all(served, &verdict);
@@ -392,6 +460,8 @@ impl<P: Payload> Volume<P> {
         self.sweep.idle_until = None;
         self.sweep.look = None;
         self.sweep.unpin = None;
+        self.sweep.search = None;
+        self.sweep.pace.ended(true);
         self.sweep.number += 1;
         let mut wishes = core::mem::take(&mut self.sweep.served);
         wishes.extend(self.sweep.wishes.drain(..).map(|(wish, _)| wish));
