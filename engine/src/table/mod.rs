@@ -4,6 +4,8 @@
 //! Leaf  the entries of `leaf_chunks` chunks, with a dictionary of objects.
 //! Entry the layers of one chunk, newest first.
 
+#[cfg(test)]
+pub(crate) mod acts;
 pub mod apply;
 pub mod codec;
 pub mod diff;

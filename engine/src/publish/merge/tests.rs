@@ -1,57 +1,15 @@
 use super::*;
-use crate::ids::{AttachId, Container, Generation, Version, VolumeId};
-use crate::object::names::DataName;
+use crate::ids::Version;
+use crate::table::acts::{Act, GRAINS, delta, geometry, section};
 use crate::table::apply::{ChunkDelta, apply};
 use crate::table::resolve::{Base, resolve};
-use crate::table::types::{GrainSet, Layer, ObjectRef, SectionRef};
-use crate::units::{BlockCount, GrainIndex};
+use crate::table::types::{GrainSet, Layer};
+use crate::units::GrainIndex;
 use alloc::vec;
 use proptest::prelude::*;
 
-const GRAINS: u16 = 8;
-
 /// The version that merges.
 const NOW: u64 = 99;
-
-fn geometry() -> Geometry {
-    Geometry {
-        block_bytes: 512,
-        capacity: BlockCount(64),
-        chunk_grains: u32::from(GRAINS),
-        leaf_chunks: 2,
-        frame_grains: 3,
-    }
-}
-
-fn section(version: u64, offset: u32) -> SectionRef {
-    let attach = AttachId {
-        generation: Generation(1),
-        nonce: 7,
-    };
-    SectionRef {
-        object: ObjectRef {
-            container: Container::new("v", VolumeId([1; 16])),
-            name: DataName {
-                version: Version(version),
-                first: ChunkIndex(0),
-                last: ChunkIndex(0),
-                attach,
-                serial: 0,
-            },
-        },
-        offset,
-    }
-}
-
-/// What one version does to a grain.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Act {
-    Nothing,
-    Data,
-    Part(u8),
-    Hole,
-    Lost(u8),
-}
 
 fn act(lost: u32) -> impl Strategy<Value = Act> {
     prop_oneof![
@@ -65,30 +23,6 @@ fn act(lost: u32) -> impl Strategy<Value = Act> {
 
 fn acts(lost: u32) -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act(lost), usize::from(GRAINS))
-}
-
-fn delta(version: u64, acts: &[Act]) -> ChunkDelta {
-    let mut delta = ChunkDelta::new(Version(version));
-    let grains = |want: &dyn Fn(&Act) -> bool| {
-        GrainSet::from_ascending((0..).zip(acts).filter(|(_, act)| want(act)).map(|(g, _)| g))
-    };
-    let (mut parts, mut lost) = (vec![], vec![]);
-    for act in acts {
-        match act {
-            Act::Part(mask) => parts.push(*mask),
-            Act::Lost(mask) => lost.push(*mask),
-            _ => {}
-        }
-    }
-    delta.data = Some((section(version, 0), grains(&|act| *act == Act::Data)));
-    delta.hole = grains(&|act| *act == Act::Hole);
-    delta.part = Some((
-        section(version, 1 << 20),
-        grains(&|act| matches!(act, Act::Part(_))),
-        parts,
-    ));
-    delta.lost = Some((grains(&|act| matches!(act, Act::Lost(_))), lost));
-    delta
 }
 
 /// What a block reads as.

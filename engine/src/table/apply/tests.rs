@@ -1,54 +1,9 @@
 use super::*;
-use crate::ids::{AttachId, Container, Generation, VolumeId};
-use crate::object::names::DataName;
+use crate::table::acts::{Act, GRAINS, delta, geometry, section};
 use crate::table::resolve::{Base, resolve};
-use crate::table::types::ObjectRef;
-use crate::units::{BlockCount, ChunkIndex, Geometry};
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use proptest::prelude::*;
-
-const GRAINS: u16 = 8;
-
-fn geometry() -> Geometry {
-    Geometry {
-        block_bytes: 512,
-        capacity: BlockCount(64),
-        chunk_grains: u32::from(GRAINS),
-        leaf_chunks: 2,
-        frame_grains: 3,
-    }
-}
-
-fn section(version: u64, offset: u32) -> SectionRef {
-    let attach = AttachId {
-        generation: Generation(1),
-        nonce: 7,
-    };
-    SectionRef {
-        object: ObjectRef {
-            container: Container::new("v", VolumeId([1; 16])),
-            name: DataName {
-                version: Version(version),
-                first: ChunkIndex(0),
-                last: ChunkIndex(0),
-                attach,
-                serial: 0,
-            },
-        },
-        offset,
-    }
-}
-
-/// What one version does to each grain.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Act {
-    Nothing,
-    Data,
-    Part(u8),
-    Hole,
-    Lost(u8),
-}
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
@@ -68,39 +23,6 @@ enum Block {
     Lost,
     /// Written by a version, in its data (false) or part (true) section.
     Written(u64, bool),
-}
-
-fn delta(version: u64, acts: &[Act]) -> ChunkDelta {
-    let of = |want: fn(&Act) -> bool| -> GrainSet {
-        let numbered = (0..).zip(acts).filter(|(_, act)| want(act));
-        GrainSet::from_ascending(numbered.map(|(grain, _)| grain))
-    };
-    let masks = |want: fn(&Act) -> Option<u8>| acts.iter().filter_map(want).collect::<Vec<_>>();
-    let mut delta = ChunkDelta::new(Version(version));
-    delta.data = Some((section(version, 0), of(|a| *a == Act::Data)));
-    delta.hole = of(|a| *a == Act::Hole);
-    delta.part = Some((
-        section(version, 1 << 20),
-        of(|a| matches!(a, Act::Part(_))),
-        masks(|a| {
-            if let Act::Part(mask) = a {
-                Some(*mask)
-            } else {
-                None
-            }
-        }),
-    ));
-    delta.lost = Some((
-        of(|a| matches!(a, Act::Lost(_))),
-        masks(|a| {
-            if let Act::Lost(mask) = a {
-                Some(*mask)
-            } else {
-                None
-            }
-        }),
-    ));
-    delta
 }
 
 fn play(history: &[Vec<Act>]) -> (Option<Entry>, Vec<[Block; 8]>) {
