@@ -3,8 +3,8 @@
 use super::{Attempt, Op, Phase};
 use crate::attach::{Ask, Attach, End, Hint, How, Join, Spec};
 use crate::command::{Failure, Refusal, Verdict};
-use crate::effect::{DiskRequest, Effect, Gate, GateReason, Meta, Notice, StoreRequest};
-use crate::ids::{AttachId, Generation, Seq, WishId};
+use crate::effect::{DiskRequest, Gate, Meta, StoreRequest};
+use crate::ids::{AttachId, Seq, WishId};
 use crate::journal::note::{self, Note};
 use crate::object::names::ObjectName;
 use crate::payload::Payload;
