@@ -1,7 +1,7 @@
 //! Carrying effects out: what the world does for an engine, and what may go wrong with it.
 
 use crate::choice::Die;
-use crate::disk::{Fate, Local};
+use crate::disk::{Fate, Harm, Local};
 use crate::operator::AGAIN_SESSIONS;
 use crate::oracle::Violation;
 use crate::oracle::history::What;
@@ -46,6 +46,9 @@ impl World {
                     self.seats[seat]
                         .disk
                         .damage_cache(place, crate::disk::Damage::Rot);
+                }
+                if read.file != LocalFile::Cache {
+                    self.harm_journal(seat, 1 << 62 | n, 1);
                 }
                 self.trace.roll(0x1000 ^ id.0);
                 self.local(seat, id, Local::Read(read), LocalNote::Other("read"), n);
@@ -114,6 +117,38 @@ impl World {
                 .tell(self.now, || format!("FAULT {}", die.name()));
         }
         strikes
+    }
+
+    /// Harm may come to a page of the journal, `often` times as likely as the configuration says.
+    pub(crate) fn harm_journal(&mut self, seat: usize, entity: u64, often: u32) {
+        let faults = &self.config.faults;
+        let kinds = [
+            (Die::Rot, Harm::Rot, faults.rot),
+            (Die::Latent, Harm::Latent, faults.latent),
+            (Die::Misdirect, Harm::Misdirected, faults.misdirect),
+        ];
+        for (die, harm, ppm) in kinds {
+            let ppm = ppm * often;
+            if !self.chaos() || !self.choices.chance(die, entity, 0, ppm) {
+                continue;
+            }
+            let n = self.choices.pick(die, entity, 1, u64::MAX);
+            let s = &mut self.seats[seat];
+            let Some(history) = s.history.as_mut() else {
+                continue;
+            };
+            let Some(harmed) = s.disk.harm(harm, n, history.durable()) else {
+                continue;
+            };
+            for (seq, extent) in &harmed.blocks {
+                history.set_damaged(*extent, *seq);
+            }
+            s.is_nameless |= !harmed.nameless.is_empty();
+            self.trace.fault(die, entity);
+            self.trace.tell(self.now, || {
+                format!("FAULT {} on seat {seat}: {harmed:?}", die.name())
+            });
+        }
     }
 
     fn append(
@@ -593,15 +628,25 @@ impl World {
                 if s.role == Role::Reads && self.deleted.iter().any(|n| place.starts_with(n)) {
                     // Nothing keeps a version without a name for a reader (no pin): it was collected.
                     s.is_behind = true;
-                } else if !s.disk_hurt {
+                    return;
+                }
+                let history = s.history.as_ref();
+                let fits = if place.contains("journal") {
+                    let may_be = |lba| history.is_some_and(|h| h.was_damaged(lba));
+                    extent.range().all(may_be) && (!extent.is_empty() || s.is_nameless)
+                } else {
+                    s.disk_hurt
+                };
+                if !fits {
                     let text = format!(
-                        "blocks {extent} are called damaged at {place}; nothing was damaged"
+                        "blocks {extent} are called damaged at {place}; they were not damaged"
                     );
                     self.fail(Violation::new("B11", text));
                 }
             }
             Notice::ReadOnly => {
-                if !self.seats[seat].disk_hurt {
+                let s = &self.seats[seat];
+                if !s.disk_hurt && !s.is_nameless {
                     self.fail(Violation::new(
                         "B11",
                         "the volume turns read-only on a healthy disk",
@@ -621,6 +666,8 @@ impl World {
                     .map(|(_, p)| p.cut);
                 if let (Some(history), Some(cut)) = (s.history.as_mut(), cut) {
                     history.set_stored(cut);
+                    let volume = &mut self.volumes[s.volume];
+                    volume.committed = volume.committed.max(cut);
                 }
             }
             Notice::Fenced { .. } => self.seats[seat].saw_door = true,

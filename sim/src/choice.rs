@@ -54,9 +54,9 @@ dice! {
     DiskFails = "disk-fails",
     /// A local operation that stands still for a long time.
     DiskStall = "disk-stall",
-    /// Rot: a page's bytes change.
+    /// Rot: the bytes of a journal page change.
     Rot = "rot",
-    /// A page cannot be read.
+    /// A journal page cannot be read.
     Latent = "latent",
     /// A read that returns another page's bytes.
     Misread = "misread",
@@ -104,6 +104,10 @@ dice! {
     Flip = "flip",
     /// An initiator takes nothing from its connection for a while.
     SlowReader = "slow-reader",
+    /// The write of a journal's record went elsewhere in the journal.
+    Misdirect = "misdirect",
+    /// A host loses its disk: the folder is gone.
+    DiskLost = "disk-lost",
 }
 
 impl Die {

@@ -77,8 +77,14 @@ pub struct Faults {
     pub disk_stall: u32,
     /// A page of the frame cache is damaged, per read of it.
     pub cache_rot: u32,
-    /// A journal page is damaged, per crash.
+    /// A bit of a journal page changes, per read of the journal; a hundred times as often per crash.
     pub rot: u32,
+    /// A journal page cannot be read, likewise.
+    pub latent: u32,
+    /// A record's write went elsewhere, likewise.
+    pub misdirect: u32,
+    /// The disk is lost, per crash.
+    pub disk_lost: u32,
     /// A store request is lost.
     pub store_lost: u32,
     /// An answer is lost.
@@ -235,7 +241,11 @@ impl Config {
 
     /// Draws a configuration.
     pub fn draw(choices: &mut Choices, profile: Profile, ops: Option<u64>) -> Self {
-        let mut d = Draw { choices, nth: 0 };
+        let mut d = Draw {
+            choices,
+            entity: 0,
+            nth: 0,
+        };
         let block_bytes = d.one_of(&[4096, 4096, 512]);
         let geometry = d.geometry(block_bytes);
         let limits = d.limits(&geometry);
@@ -279,19 +289,37 @@ impl Config {
             let interval = Duration::from_secs(d.one_of(&[3600, 60, 300]));
             config.limits.collect_interval = interval;
         }
+        // Whatever is added draws from an entity of its own: what a seed drew before stays as it was.
+        (d.entity, d.nth) = (1, 0);
+        d.harm(profile, &mut config.faults);
         config
     }
 }
 
 struct Draw<'a> {
     choices: &'a mut Choices,
+    entity: u64,
     nth: u32,
 }
 
 impl Draw<'_> {
     fn of(&mut self, of: u64) -> u64 {
         self.nth += 1;
-        self.choices.pick(Die::Config, 0, self.nth, of)
+        self.choices.pick(Die::Config, self.entity, self.nth, of)
+    }
+
+    // Harm to the journal at rest, and the loss of all of it.
+    fn harm(&mut self, profile: Profile, faults: &mut Faults) {
+        let is_on = !matches!(profile, Profile::Liveness | Profile::Wire) && self.of(3) == 2;
+        if is_on {
+            faults.rot = self.rate(5_000);
+            faults.latent = self.rate(5_000);
+            faults.misdirect = self.rate(5_000);
+        }
+        let loses = !matches!(profile, Profile::Liveness | Profile::Wire) && self.of(4) == 3;
+        if loses {
+            faults.disk_lost = self.rate(300_000);
+        }
     }
 
     fn between(&mut self, from: u64, to: u64) -> u64 {

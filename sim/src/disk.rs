@@ -19,6 +19,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod bytes;
+mod harm;
+
+pub use harm::{Harm, Harmed};
 
 /// A page of a file.
 #[derive(Clone, PartialEq, Debug)]
@@ -40,12 +43,14 @@ pub enum Page {
 }
 
 /// Damage that lies over a page until it is written again or the disk is healed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Damage {
     /// The page's bytes changed.
     Rot,
     /// The page cannot be read.
     Latent,
+    /// A write for it went elsewhere, or one for elsewhere came here: it holds this.
+    Other(Page),
 }
 
 #[derive(Clone, Debug)]
@@ -637,34 +642,6 @@ impl Disk {
         self.newest_note = usize::from(serial(&self.notes[1]) >= serial(&self.notes[0]));
     }
 
-    /// Journal pages that hold something, for whoever wants to damage one.
-    pub fn journal_pages(&self) -> Vec<(FileId, u32)> {
-        let used = |(id, f): (&FileId, &File)| {
-            let id = *id;
-            let pages: Vec<_> = f
-                .cached
-                .iter()
-                .enumerate()
-                .filter(|(_, p)| **p != Page::Zero)
-                .map(|(n, _)| (id, n as u32))
-                .collect();
-            pages
-        };
-        self.files.iter().flat_map(used).collect()
-    }
-
-    /// The cached content of a journal page.
-    pub fn journal_page(&self, file: FileId, page: u32) -> Option<&Page> {
-        self.files.get(&file)?.cached.get(page as usize)
-    }
-
-    /// Damages a page of a journal file.
-    pub fn damage(&mut self, file: FileId, page: u32, damage: Damage) {
-        if let Some(f) = self.files.get_mut(&file) {
-            f.damage.insert(page, damage);
-        }
-    }
-
     /// Damages a page of the frame cache; the number chooses which.
     pub fn damage_cache(&mut self, n: u64, damage: Damage) {
         let pages = self.cache.cached.len() as u64;
@@ -815,10 +792,11 @@ impl File {
     }
 
     fn page(&self, page: u32) -> Option<&Page> {
-        if !self.damage.is_empty() && self.damage.contains_key(&page) {
-            return None;
+        match self.damage.get(&page) {
+            Some(Damage::Other(other)) => Some(other),
+            Some(Damage::Rot | Damage::Latent) => None,
+            None => self.cached.get(page as usize),
         }
-        self.cached.get(page as usize)
     }
 
     // Appends the stamps of `len` bytes from `at`; whether all could be read. Pages of another type read as garbage.
@@ -830,15 +808,16 @@ impl File {
                 (block / u64::from(per_page)) as u32,
                 block % u64::from(per_page),
             );
-            match self.damage.get(&page) {
+            let held = match self.damage.get(&page) {
                 Some(Damage::Latent) => return false,
                 Some(Damage::Rot) => {
                     out.push(Stamp::garbage(block));
                     continue;
                 }
-                None => {}
-            }
-            let Some(page) = self.cached.get(page as usize) else {
+                Some(Damage::Other(other)) => Some(other),
+                None => self.cached.get(page as usize),
+            };
+            let Some(page) = held else {
                 return false;
             };
             out.push(match page {

@@ -496,7 +496,8 @@ impl World {
             Failure::OutOfRange | Failure::Invalid => kind == Kind::Wrong,
             Failure::Aborted => asked.aborted,
             Failure::Fenced => !s.gate_open || s.saw_door || s.released,
-            Failure::Hardware | Failure::ReadOnly => s.disk_hurt,
+            Failure::Hardware => s.disk_hurt,
+            Failure::ReadOnly => s.disk_hurt || s.is_nameless,
             Failure::Damaged { .. } if s.is_behind => true,
             Failure::Damaged { at } => s
                 .history

@@ -56,6 +56,7 @@ impl World {
                 content,
                 attributes,
                 cut,
+                lost: Vec::new(),
             };
             self.volumes[volume].published.insert(root.name, published);
             return Ok(());
@@ -111,8 +112,9 @@ impl World {
             }
             Err(e) => return Err(Violation::new("S4", e)),
         };
-        self.same(seat, &root.name, &restored, &content)?;
-        if attribute_numbers(&root.attributes) != attributes {
+        let lost = self.same(seat, root, &restored, &content)?;
+        let is_nameless = self.seats[seat].is_nameless;
+        if attribute_numbers(&root.attributes) != attributes && !is_nameless {
             let text = format!(
                 "{} has attributes {:?}, should have {attributes:?}",
                 root.name, root.attributes
@@ -126,6 +128,7 @@ impl World {
                 content,
                 attributes,
                 cut,
+                lost,
             },
         );
         Ok(())
@@ -150,18 +153,24 @@ impl World {
         })
     }
 
+    // Whether a root restores to what it shall; the blocks that it states lost.
     fn same(
         &self,
         seat: usize,
-        name: &RootName,
+        root: &Root,
         found: &[Block],
         wanted: &[Stamp],
-    ) -> Result<(), Violation> {
+    ) -> Result<Vec<u64>, Violation> {
+        let (name, cut) = (root.name, root.cut.0);
         let history = self.seats[seat].history.as_ref();
-        for (lba, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+        let mut lost = Vec::new();
+        for (lba, (found, wanted)) in (0..).zip(found.iter().zip(wanted)) {
             let fits = match found {
                 Block::Is(stamp) => stamp == wanted,
-                Block::Lost => history.is_some_and(|h| h.may_be_damaged(lba as u64)),
+                Block::Lost => {
+                    lost.push(lba);
+                    history.is_some_and(|h| h.may_be_lost(lba, cut))
+                }
             };
             if !fits {
                 let text =
@@ -173,7 +182,7 @@ impl World {
             let text = format!("{name} has {} blocks, not {}", found.len(), wanted.len());
             return Err(Violation::new("S1", text));
         }
-        Ok(())
+        Ok(lost)
     }
 
     // G1: what is deleted is reached by no live version.

@@ -13,7 +13,7 @@ use engine::ids::{AttachId, Generation, Version, WishId, WishKey};
 use engine::object::names::{ObjectName, RootName};
 use engine::payload::Parts;
 use engine::time::Duration;
-use engine::units::ChunkIndex;
+use engine::units::{ChunkIndex, Extent};
 use std::collections::BTreeMap;
 
 /// Asks the wish that brings a seat into service.
@@ -133,7 +133,8 @@ impl World {
                         .any(|w| matches!(w.what, Wished1::Attach { .. }))
                 {
                     s.released = false;
-                    self.attach(seat, what == AGAIN_TAKE_OVER);
+                    let takes = what == AGAIN_TAKE_OVER || s.takes;
+                    self.attach(seat, takes);
                 }
             }
             _ => {}
@@ -247,7 +248,7 @@ impl World {
         if let Some(s) = self
             .seats
             .iter()
-            .find(|s| s.volume == volume && s.host == host && s.role != Role::Reads)
+            .find(|s| s.volume == volume && s.host == host && s.role != Role::Reads && !s.gone)
         {
             return s.number;
         }
@@ -405,6 +406,26 @@ impl World {
         }
     }
 
+    /// A host's disk is gone with the folder: the operator takes the volume anew, and accepts what the journal alone held as
+    /// lost. Whether that can be: an unborn volume has nothing to be taken.
+    pub(crate) fn lose_disk(&mut self, seat: usize, wait: u64) -> bool {
+        let s = &self.seats[seat];
+        let (host, volume) = (s.host, s.volume);
+        if !self.volumes[volume].born || s.role == Role::Reads {
+            return false;
+        }
+        self.seats[seat].gone = true;
+        self.seats[seat].released = true;
+        self.trace
+            .tell(self.now, || format!("seat {seat} has lost its disk"));
+        let next = self.add_seat(host, volume, Role::Serves);
+        self.seats[next].released = true;
+        self.seats[next].takes = true;
+        self.start(next);
+        self.again_after(next, wait, AGAIN_TAKE_OVER);
+        true
+    }
+
     fn restart(&mut self, seat: usize) {
         self.end_process(seat, crate::disk::End::Kill, crate::disk::Survival::All);
         let life = self.seats[seat].life;
@@ -534,7 +555,18 @@ impl World {
             self.fail(Violation::new("F2", text));
             return;
         };
+        let (cut, committed) = (published.cut, self.volumes[volume].committed);
+        if cut < committed && self.seats[seat].role != Role::Reads {
+            let text = format!(
+                "the history goes on from {base}, cut {cut}; cut {committed} was committed"
+            );
+            self.fail(Violation::new("F2", text));
+            return;
+        }
         let mut history = History::new(&published.content, published.cut, &published.attributes);
+        for lba in &published.lost {
+            history.set_damaged(Extent::new(*lba, 1), published.cut);
+        }
         if let Some(left) = &self.seats[seat].history {
             history.count_on_from(left.highest_number());
         }
@@ -549,6 +581,7 @@ impl World {
         s.attach = attach;
         s.saw_door = false;
         s.released = false;
+        s.takes = false;
         let known = s.history.is_some() && !set_aside;
         // A restart serves under what its folder held last: the process that opened it may have died before it said so.
         let note = s.disk.note();
@@ -696,6 +729,8 @@ impl World {
         if let Some(history) = self.seats[seat].history.as_mut() {
             history.set_stored(root.cut.0);
         }
+        let volume = &mut self.volumes[self.seats[seat].volume];
+        volume.committed = volume.committed.max(root.cut.0);
         if let Wished1::Snapshot(name, key) = &wished.what {
             self.snapshots.push((self.seats[seat].volume, name.clone()));
             let listed = root

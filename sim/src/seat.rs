@@ -203,6 +203,12 @@ pub struct Seat {
     pub loading: u32,
     /// A fault made an error of the disk possible.
     pub disk_hurt: bool,
+    /// A record that is no block's may be gone from its journal, or one of which nothing tells what it did.
+    pub is_nameless: bool,
+    /// It stands for one whose folder is lost: it takes the volume from whoever has it, until it has had it.
+    pub takes: bool,
+    /// Its folder is lost, and the host serves from another: this one never starts again.
+    pub gone: bool,
     /// The journal was full, or the store away: BUSY is right.
     pub may_be_busy: bool,
     /// The process came up at.

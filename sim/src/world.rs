@@ -143,6 +143,8 @@ pub(crate) struct Published {
     pub(crate) content: Vec<Stamp>,
     pub(crate) attributes: BTreeMap<String, u64>,
     pub(crate) cut: u64,
+    /// Blocks that it states lost.
+    pub(crate) lost: Vec<u64>,
 }
 
 /// A volume of the world.
@@ -154,6 +156,8 @@ pub(crate) struct Vol {
     /// Generations that passed their look, and whose they are.
     pub(crate) served: BTreeMap<u64, StateDirId>,
     pub(crate) born: bool,
+    /// The highest cut that was ever called committed: no history goes on from below it.
+    pub(crate) committed: u64,
 }
 
 /// How far the run is.
@@ -335,6 +339,7 @@ impl World {
             published: BTreeMap::new(),
             served: BTreeMap::new(),
             born: false,
+            committed: 0,
         });
         n
     }
@@ -384,6 +389,9 @@ impl World {
             loads: VecDeque::new(),
             loading: 0,
             disk_hurt: false,
+            is_nameless: false,
+            takes: false,
+            gone: false,
             may_be_busy: false,
             since: 0,
             reads: None,
@@ -532,6 +540,12 @@ impl World {
         self.end_process(seat, end, survival);
         let wait = self.choices.pick(Die::Kill, n, 2, 4);
         let wait = [1, 100, 3_000, 20_000][wait as usize] * MS;
+        if self.strikes(Die::DiskLost, n, self.config.faults.disk_lost)
+            && self.lose_disk(seat, wait)
+        {
+            return;
+        }
+        self.harm_journal(seat, n, 100);
         let life = self.seats[seat].life;
         self.after(wait, Event::Start { seat, life });
     }

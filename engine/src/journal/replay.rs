@@ -37,7 +37,7 @@ pub(crate) enum Damage {
         seq: Seq,
         extents: SmallVec<[Extent; 1]>,
     },
-    /// A record is gone and nothing says which blocks it wrote: the volume takes no writes.
+    /// A record is gone and nothing says which blocks it wrote, or that it wrote any: the volume takes no writes.
     Unknown { seq: Seq },
 }
 
@@ -169,7 +169,8 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
                     bad_pieces: copy.bad_pieces,
                 });
             }
-            None if seq <= durable => match before.get(&seq) {
+            // One of no blocks set an attribute, or was a void: which of them is gone with it.
+            None if seq <= durable => match before.get(&seq).filter(|blocks| !blocks.is_empty()) {
                 Some(extents) => history.damage.push(Damage::Lost {
                     seq,
                     extents: extents.clone(),

@@ -548,8 +548,10 @@ impl<P: Payload> Volume<P> {
                     .filter_map(|job| job.wish())
                     .map(|wish| (wish, false)),
             );
+            // Who waited for the birth has heard once it is committed.
             told.extend(
                 run.born
+                    .filter(|_| run.stage != Stage::Keep)
                     .and_then(|born| born.finish)
                     .map(|wish| (wish, sent)),
             );

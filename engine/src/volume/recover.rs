@@ -18,7 +18,6 @@ use crate::payload::Payload;
 use crate::time::{Duration, Instant};
 use crate::units::Extent;
 use alloc::collections::{BTreeSet, VecDeque};
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -248,20 +247,11 @@ impl<P: Payload> Volume<P> {
             while let Some(lost) = damage.next_if(|d| seq_of(d) < record.seq) {
                 self.recover_lose(lost);
             }
-            let extents = record.body.extents();
             let body = record.body.clone();
             self.apply(record.seq, body, record.place);
             self.lose_pieces(&record.body, record.seq, &record.bad_pieces);
-            // The record's own damage is told by its pieces.
-            while damage.next_if(|d| seq_of(d) == record.seq).is_some() {
-                for extent in &extents {
-                    let place = format!("journal file {}", record.place.file);
-                    self.out.push(Effect::Notice(Notice::Damaged {
-                        extent: *extent,
-                        place,
-                    }));
-                }
-            }
+            // The record's own damage is told by its pieces, and by them alone.
+            while damage.next_if(|d| seq_of(d) == record.seq).is_some() {}
         }
         for lost in damage {
             self.recover_lose(lost);
@@ -276,7 +266,7 @@ impl<P: Payload> Volume<P> {
                 }
             }
             Damage::Unknown { .. } => {
-                let place = "a record of the journal: which blocks it wrote is not known";
+                let place = "a record of the journal: what it did is not known";
                 self.out.push(Effect::Notice(Notice::Damaged {
                     extent: Extent::new(0, 0),
                     place: place.into(),

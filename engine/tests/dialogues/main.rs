@@ -6,6 +6,7 @@ mod collect;
 #[allow(dead_code)] // Later dialogues may use what these do not.
 mod harness;
 mod merge;
+mod rot;
 
 use engine::Limits;
 use engine::command::{Command, Failure, Refusal, Reply, Verdict, Wish};
@@ -781,6 +782,26 @@ fn what_another_has_collected_is_not_damaged() {
             .iter()
             .any(|n| matches!(n, Notice::Damaged { .. }))
     );
+}
+
+#[test]
+fn a_birth_is_told_once_though_its_host_is_fenced_before_it_has_noted_it() {
+    let geometry = Harness::born(512, 100).geometry;
+    let mut host = Harness::host(Rc::default(), 1, geometry);
+    host.begin_birth();
+    host.hold(|effect| {
+        let keeps = |r: &DiskRequest<Buf>| matches!(r, DiskRequest::KeepMeta { .. });
+        matches!(effect, Effect::Disk { request, .. } if keeps(request))
+    });
+    let birth = host.send_wish(Wish::FinishBirth { base: None });
+    host.pass(Duration::from_secs(1));
+    let is_born = |host: &Harness| matches!(host.told.get(&birth), Some(Verdict::Born(_)));
+    assert!(is_born(&host), "{:?}", host.told);
+    taken_over(&host, 2);
+    host.send_wish(Wish::Sessions(1));
+    host.pass(Duration::from_secs(11));
+    assert!(host.gates.contains(&Gate::Closed(GateReason::Fenced)));
+    assert!(is_born(&host), "{:?}", host.told);
 }
 
 #[test]

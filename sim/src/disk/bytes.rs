@@ -42,10 +42,12 @@ impl<'a> Bytes<'a> {
     // A page's bytes; `None`: it cannot be read.
     fn page(&mut self, number: u32) -> Option<[u8; PAGE as usize]> {
         let damage = self.file.damage.get(&number);
-        if damage == Some(&Damage::Latent) {
-            return None;
-        }
-        let mut bytes = match self.file.cached.get(number as usize)? {
+        let held = match damage {
+            Some(Damage::Latent) => return None,
+            Some(Damage::Other(other)) => other,
+            Some(Damage::Rot) | None => self.file.cached.get(number as usize)?,
+        };
+        let mut bytes = match held {
             Page::Head(head) => record::emit(head, data_bytes(head, self.unit), self.key),
             Page::Index(index, n) => self.index_page(index, *n),
             Page::Zero => [0; PAGE as usize],

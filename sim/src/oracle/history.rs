@@ -660,13 +660,30 @@ impl History {
     /// Damage may have destroyed what `seq` put into these blocks.
     pub fn set_damaged(&mut self, extent: Extent, seq: u64) {
         for lba in extent.range() {
-            self.blocks[lba as usize].damaged.push(seq);
+            if let Some(block) = self.blocks.get_mut(lba as usize) {
+                block.damaged.push(seq);
+            }
         }
     }
 
-    /// Whether a read of these blocks may be answered with an error for their damage.
+    /// Whether a read of this block may be answered with an error for its damage: nothing newer was seen in it than what may
+    /// be gone.
     pub fn may_be_damaged(&self, lba: u64) -> bool {
+        let block = &self.blocks[lba as usize];
+        let current = current(&block.versions, block.floor);
+        block.damaged.iter().any(|seq| *seq >= current)
+    }
+
+    /// Whether anything that was written to this block may be gone, though something newer hid it since.
+    pub fn was_damaged(&self, lba: u64) -> bool {
         !self.blocks[lba as usize].damaged.is_empty()
+    }
+
+    /// Whether a root with that cut may state this block lost.
+    pub fn may_be_lost(&self, lba: u64, cut: u64) -> bool {
+        let block = &self.blocks[lba as usize];
+        let current = current(&block.versions, cut);
+        (block.damaged.iter()).any(|seq| (current..=cut.max(current)).contains(seq))
     }
 
     /// Number of blocks.
@@ -678,6 +695,12 @@ impl History {
     pub fn what(&self, seq: u64) -> Option<&What> {
         self.entries.get(&seq).map(|e| &e.what)
     }
+}
+
+// The seq of what was in effect at `seq`.
+fn current(versions: &[Version], seq: u64) -> u64 {
+    let found = versions.iter().rev().find(|v| v.seq <= seq && !v.void);
+    found.map_or(0, |v| v.seq)
 }
 
 #[cfg(test)]
@@ -892,6 +915,29 @@ mod tests {
         h.set_undurable_damaged();
         h.recover(2, false, |_| false).expect("both are there");
         assert!(!h.may_be_damaged(0) && h.may_be_damaged(1));
+    }
+
+    #[test]
+    fn damage_excuses_what_it_hit_until_something_newer_was_seen() {
+        let mut h = history();
+        write(&mut h, 1, 0);
+        answer(&mut h, 1);
+        write(&mut h, 2, 1);
+        answer(&mut h, 2);
+        assert!(!h.may_be_damaged(0) && !h.may_be_lost(0, 2));
+        h.set_damaged(Extent::new(0, 1), 1);
+        assert!(h.may_be_damaged(0) && !h.may_be_damaged(1));
+        // A root from before the write has what lay below it.
+        assert!(h.may_be_lost(0, 1) && h.may_be_lost(0, 2) && !h.may_be_lost(0, 0));
+        // It is never an excuse for older content.
+        let floors = h.floors(Extent::new(0, 1));
+        let old = h.check_read(Extent::new(0, 1), &floors, &[Stamp::ZERO]);
+        violates(old, "B1");
+        write(&mut h, 3, 0);
+        assert!(h.may_be_damaged(0), "a read may have begun before");
+        answer(&mut h, 3);
+        assert!(!h.may_be_damaged(0) && h.may_be_lost(0, 2) && !h.may_be_lost(0, 3));
+        assert!(h.was_damaged(0));
     }
 
     #[test]

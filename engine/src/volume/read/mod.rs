@@ -10,6 +10,7 @@ use crate::effect::{Effect, Notice, Outcome};
 use crate::ids::{FileId, Tag};
 use crate::layers::map::{Segment, Source};
 use crate::layers::run::JournalRun;
+use crate::layers::split;
 use crate::payload::{Parts, Payload};
 use crate::units::{Extent, Lba};
 use crate::volume::doubt::{Doubt, Untold};
@@ -213,16 +214,26 @@ impl<P: Payload> Volume<P> {
                     self.resolve_from(op, extent, Tell::Memory);
                     self.hydrate_pump();
                 } else {
+                    let extent = self.bad_piece(extent, &outcome);
                     self.out.push(Effect::Notice(Notice::Damaged {
                         extent,
                         place: format!("journal file {file}"),
                     }));
-                    self.read_fail(op, at);
+                    self.read_fail(op, extent.start);
                 }
             }
             _ => {}
         }
         self.journal.unpin(&mut self.out, file);
+    }
+
+    /// The blocks of `extent`, a run of the journal, that its read found damaged.
+    fn bad_piece(&self, extent: Extent, outcome: &Outcome<P>) -> Extent {
+        let (Some(geometry), Outcome::ReadDamaged { piece }) = (self.geometry, outcome) else {
+            return extent;
+        };
+        let bad = split::pieces(&geometry, extent).nth(*piece as usize);
+        bad.unwrap_or(extent)
     }
 
     /// Whether nothing of `extent` is looked for in `file` any more, or something of it is in memory.
