@@ -50,6 +50,8 @@ pub struct Segment {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtentMap {
     segments: BTreeMap<u64, Segment>,
+    /// No segment's write is below this one; `None`: there never was a segment.
+    least: Option<Seq>,
 }
 
 impl ExtentMap {
@@ -71,6 +73,7 @@ impl ExtentMap {
             return;
         }
         self.clear(extent, block_bytes);
+        self.least = Some(self.least.map_or(seq, |least| least.min(seq)));
         self.segments.insert(
             extent.start.0,
             Segment {
@@ -191,6 +194,10 @@ impl ExtentMap {
                 }
             });
             left = left.saturating_sub(1 + gaps.len());
+            self.least = Some(
+                self.least
+                    .map_or(segment.seq, |least| least.min(segment.seq)),
+            );
             for gap in gaps {
                 let mut part = tail(start, segment, gap.start.0, block_bytes);
                 part.count = gap.count;
@@ -199,8 +206,13 @@ impl ExtentMap {
         }
     }
 
-    /// Forgets every segment whose write is at or below `cut`: it is in the store.
+    /// Forgets every segment whose write is at or below `cut`: it is in the store. Goes through all of them only if there
+    /// may be one.
     pub fn forget_through(&mut self, cut: Seq) {
+        if self.least.is_none_or(|least| least > cut) {
+            return;
+        }
+        self.least = Some(Seq(cut.0 + 1));
         self.segments.retain(|_, segment| segment.seq > cut);
     }
 
@@ -247,6 +259,7 @@ mod tests {
     use alloc::collections::BTreeMap;
     use alloc::format;
     use alloc::string::String;
+    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn journal(seq: u64, skip: u32) -> Source {
@@ -363,6 +376,29 @@ mod tests {
                 steps += 1;
             }
             prop_assert!(steps <= old.len() * 2, "each step takes one at least");
+        }
+
+        #[test]
+        fn what_is_at_or_below_a_cut_is_forgotten_and_nothing_else(
+            writes in proptest::collection::vec((0u64..64, 1u64..9), 1..40),
+            joined in 0usize..40,
+            cuts in proptest::collection::vec(0u64..50, 1..4),
+        ) {
+            let (mut older, mut map) = (ExtentMap::default(), ExtentMap::default());
+            for (number, &(start, count)) in writes.iter().enumerate() {
+                let seq = number as u64 + 1;
+                let to = if number < joined { &mut older } else { &mut map };
+                to.insert(Extent::new(start, count), Seq(seq), journal(seq, 0), 512);
+            }
+            while !older.is_empty() {
+                map.underlay(&mut older, 3, 512);
+            }
+            let mut kept: Vec<(Extent, Segment)> = map.iter().collect();
+            for cut in cuts {
+                map.forget_through(Seq(cut));
+                kept.retain(|(_, segment)| segment.seq > Seq(cut));
+                prop_assert_eq!(map.iter().collect::<Vec<_>>(), kept.clone());
+            }
         }
 
         #[test]
