@@ -243,7 +243,7 @@ mod tests {
         let found = list(&file).unwrap();
         assert_eq!(found, [(0, frame(0, 16)), (700, frame(700, 16))]);
         let data = files::read_wait(&file, 700 * SLOT + PAGE as u64, 16 * PAGE).unwrap();
-        assert_eq!(data, vec![188; 16 * PAGE]);
+        assert_eq!(*data, [188; 16 * PAGE]);
     }
 
     #[test]

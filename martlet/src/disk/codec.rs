@@ -1,5 +1,6 @@
 //! Local bytes, made and read with the engine's own codec, outside its lock.
 
+use super::buffers::Buffer;
 use super::files::{self, PAGE};
 use engine::codec::Unreadable;
 use engine::effect::Scanned;
@@ -19,7 +20,7 @@ const WINDOW: u64 = 4 << 20;
 struct Pages<'a> {
     file: &'a File,
     len: u64,
-    window: Vec<u8>,
+    window: Buffer,
     start: u64,
 }
 
@@ -66,7 +67,7 @@ pub(super) fn scan(id: FileId, file: &File, key: &JournalKey) -> io::Result<Scan
     let mut pages = Pages {
         file,
         len,
-        window: Vec::new(),
+        window: Buffer::take(0),
         start: 0,
     };
     Ok(scan_pages(&mut pages, id, key, len))

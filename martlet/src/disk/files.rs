@@ -1,5 +1,6 @@
 //! Bytes to and from files: gathered writes, checked reads, durable names.
 
+use super::buffers::Buffer;
 use bytes::Bytes;
 use engine::{Part, Parts};
 use std::fs::File;
@@ -71,11 +72,11 @@ pub(crate) fn write_slices(file: &File, mut at: u64, slices: &[&[u8]]) -> io::Re
 }
 
 /// Reads `len` bytes at `at` if they are all in memory. `Ok(None)`: they are not, or the file system cannot tell.
-pub(crate) fn read_nowait(file: &File, at: u64, len: usize) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = vec![0; len];
+pub(crate) fn read_nowait(file: &File, at: u64, len: usize) -> io::Result<Option<Buffer>> {
+    let mut buffer = Buffer::take(len);
     let flags = rustix::io::ReadWriteFlags::NOWAIT;
-    match rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut bytes)], at, flags) {
-        Ok(n) if n == len => Ok(Some(bytes)),
+    match rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer.whole())], at, flags) {
+        Ok(n) if n == len => Ok(Some(buffer)),
         // Short: the rest is not in memory, or behind the end; the waiting read finds out which.
         Ok(_) => Ok(None),
         Err(
@@ -89,10 +90,10 @@ pub(crate) fn read_nowait(file: &File, at: u64, len: usize) -> io::Result<Option
 }
 
 /// Reads `len` bytes at `at`. Errors: the file ends before.
-pub(crate) fn read_wait(file: &File, at: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, at)?;
-    Ok(bytes)
+pub(crate) fn read_wait(file: &File, at: u64, len: usize) -> io::Result<Buffer> {
+    let mut buffer = Buffer::take(len);
+    file.read_exact_at(buffer.whole(), at)?;
+    Ok(buffer)
 }
 
 /// Makes the names in a directory durable.

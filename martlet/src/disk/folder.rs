@@ -1,5 +1,6 @@
 //! One volume's folder.
 
+use super::buffers::Buffer;
 use super::files::{self, PAGE};
 use super::{cache, codec, disk_error, kept, outcome};
 use bytes::Bytes;
@@ -319,7 +320,7 @@ fn span(read: &LocalRead) -> Option<usize> {
 }
 
 /// Checks every piece, then hands out the part that is wanted.
-fn checked(read: &LocalRead, bytes: Vec<u8>) -> Outcome<Bytes> {
+fn checked(read: &LocalRead, bytes: Buffer) -> Outcome<Bytes> {
     let mut rest: &[u8] = &bytes;
     for (number, (len, sum)) in read.pieces.iter().enumerate() {
         let piece = rest.split_at_checked(*len as usize);

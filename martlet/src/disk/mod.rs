@@ -11,6 +11,7 @@
 //! Boring on purpose: what must be durable when, and in what order, the engine decides. Here each request is carried out
 //! and its promise ("durable when done") kept. Not here: what the bytes mean (`engine::journal`, `engine::table`).
 
+mod buffers;
 mod cache;
 mod codec;
 mod files;
