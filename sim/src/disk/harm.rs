@@ -101,7 +101,7 @@ impl Disk {
         if harm == Harm::Misdirected {
             self.misdirect(n, &mut overlay);
         }
-        self.lay(overlay, &records, stored)
+        self.lay(overlay, &records, stored, durable)
     }
 
     // The pages that were to be written lie elsewhere: in any file, over whatever was there.
@@ -128,6 +128,7 @@ impl Disk {
         overlay: Vec<(FileId, u32, Damage)>,
         records: &[Found],
         stored: u64,
+        durable: u64,
     ) -> Option<Harmed> {
         let is_clean = |(file, page, _): &(FileId, u32, Damage)| {
             let file = &self.files[file];
@@ -140,7 +141,7 @@ impl Disk {
             let file = self.files.get_mut(file).expect("looked up");
             file.damage.insert(*page, damage.clone());
         }
-        if !self.tells_all(records, stored) {
+        if !self.tells_all(records, stored, durable) {
             for (file, page, _) in &overlay {
                 let file = self.files.get_mut(file).expect("looked up");
                 file.damage.remove(page);
@@ -180,8 +181,8 @@ impl Disk {
     }
 
     // Whether each record that is not whole any more is told of by what is left, and its blocks are.
-    fn tells_all(&self, records: &[Found], stored: u64) -> bool {
-        let told = self.told();
+    fn tells_all(&self, records: &[Found], stored: u64, durable: u64) -> bool {
+        let told = self.told(durable);
         let needed = records.iter().filter(|r| {
             let seq = r.head.seq.0;
             seq > stored && !told.whole.contains(&seq)
@@ -200,7 +201,8 @@ impl Disk {
         listed || matches!(file.page(record.page), Some(Page::Head(head)) if *head == record.head)
     }
 
-    fn told(&self) -> Told {
+    // What no sync covered tells nothing: a lap of which a loss of power left only later pages is not seen at all.
+    fn told(&self, durable: u64) -> Told {
         let mut told = Told::default();
         let note = self.note();
         let dead = note.iter().flat_map(|note| &note.dead);
@@ -216,9 +218,11 @@ impl Disk {
             }
             for found in self.living(records_of(*id, file, self.unit, true)) {
                 let seq = found.head.seq.0;
-                told.durable.push((seq, found.head.durable.0));
-                told.repeated
-                    .extend(found.head.before.iter().map(|b| b.seq.0));
+                if seq <= durable {
+                    told.durable.push((seq, found.head.durable.0));
+                    told.repeated
+                        .extend(found.head.before.iter().map(|b| b.seq.0));
+                }
                 if found.pages().all(|p| !file.damage.contains_key(&p)) {
                     told.whole.insert(seq);
                 }
