@@ -359,8 +359,17 @@ impl World {
                     Local::Sync { file, mark } => (Some(*file), *mark),
                     _ => (None, 0),
                 };
-                let outcome = self.seats[seat].disk.finish(local, fate);
+                let s = &mut self.seats[seat];
+                let covers = match file.filter(|_| !s.is_recovered) {
+                    Some(file) => s.disk.seqs_in(file),
+                    None => Vec::new(),
+                };
+                let outcome = s.disk.finish(local, fate);
                 let good = !matches!(outcome, Outcome::Disk(_));
+                if let (false, Some(history)) = (good, self.seats[seat].history.as_mut()) {
+                    // What a restart found in the journal and cannot make durable is nowhere else.
+                    history.set_unkept(&covers);
+                }
                 self.learn(seat, &note, good, file.map(|f| (f, mark)));
                 let kind = match note {
                     LocalNote::Appended(..) => "appended",
@@ -417,10 +426,6 @@ impl World {
         let Some(history) = s.history.as_mut() else {
             return;
         };
-        if !good && !s.is_recovered && matches!(note, LocalNote::Synced(_)) {
-            // What a restart found in the journal and cannot make durable is nowhere else.
-            history.set_undurable_damaged();
-        }
         match note {
             LocalNote::Appended(file, seq) if good => {
                 history.set_written(*seq);

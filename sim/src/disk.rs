@@ -531,6 +531,17 @@ impl Disk {
         holds
     }
 
+    /// The seqs of the records that lie in that file, whatever lap they are of.
+    pub fn seqs_in(&self, file: FileId) -> Vec<u64> {
+        let found = self.files.get(&file);
+        let pages = found.map_or(0, |found| found.cached.len() as u32);
+        let seq = |page| match found.and_then(|found| found.page(page)) {
+            Some(Page::Head(head)) if head.file == file && head.page == page => Some(head.seq.0),
+            _ => None,
+        };
+        (0..pages).filter_map(seq).collect()
+    }
+
     /// What the end of the process leaves, its operations in flight included. Says how many pages were not synced.
     pub fn end(
         &mut self,

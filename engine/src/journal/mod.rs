@@ -266,6 +266,13 @@ impl<P: Payload> Journal<P> {
         }
     }
 
+    /// What a recovery kept could not be synced: only what was durable before is. No write is taken from now on.
+    pub(crate) fn cannot_keep(&mut self, durable: Seq) {
+        self.durable = self.durable.min(durable);
+        self.wanted = self.durable;
+        self.make_read_only();
+    }
+
     /// Resumes the numbering above `seq`: it is in the store, whatever the journal holds.
     pub(crate) fn skip_to(&mut self, seq: Seq) {
         if self.assigned < seq {

@@ -59,6 +59,8 @@ pub(crate) struct Resumed {
     pub(crate) lap: Lap,
     pub(crate) next_file: FileId,
     pub(crate) end: Seq,
+    /// Was durable before this recovery: what lies above is once it is synced.
+    pub(crate) durable: Seq,
     pub(crate) stored: Seq,
 }
 
@@ -224,6 +226,7 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
     history.resumed.lap = leapt;
     history.resumed.next_file = next_file;
     history.resumed.end = end;
+    history.resumed.durable = durable.min(end);
     history.resumed.stored = floor;
     history
 }

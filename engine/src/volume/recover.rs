@@ -2,6 +2,8 @@
 //!
 //! Shape      note, files, cache → scans → replay → root and table → sync what is kept → note {end of history} → ready.
 //! Invariant  nothing is served and nothing is written before the note that ends the history is durable.
+//! Failure    what is kept and cannot be synced is served, and saved in the store if that can be, and is not called durable:
+//!            no note ends the history there, and no write is taken that would go on from it.
 //! Crash      anywhere: the next recovery reads the same records, and at most the same end of history.
 
 use super::{After, Pending, Volume};
@@ -52,6 +54,10 @@ pub(crate) struct Recovery {
     retry_at: Option<Instant>,
     root_asked: bool,
     syncs: usize,
+    /// A sync failed: what is kept is not durable.
+    unsynced: bool,
+    /// Up to here everything was durable before.
+    durable: Seq,
     /// Files of another size than the journal's.
     short: Vec<FileId>,
     end: Seq,
@@ -109,9 +115,7 @@ impl<P: Payload> Volume<P> {
                 return self.recover_replay();
             }
             (Op::Sync, outcome) => {
-                if !matches!(outcome, Outcome::Done) {
-                    self.journal.make_read_only();
-                }
+                self.recovery.unsynced |= !matches!(outcome, Outcome::Done);
                 self.recovery.syncs -= 1;
                 return self.recover_synced();
             }
@@ -223,6 +227,7 @@ impl<P: Payload> Volume<P> {
             keep
         });
         self.recovery.end = history.resumed.end;
+        self.recovery.durable = history.resumed.durable;
         self.recovery.records = history.records.len() as u64;
         self.recovery.dead = history.dead;
         self.recover_apply(history.records, history.damage);
@@ -305,6 +310,13 @@ impl<P: Payload> Volume<P> {
             return;
         }
         let dead = core::mem::take(&mut self.recovery.dead);
+        if self.recovery.unsynced {
+            // 1. The note calls all up to the end durable. 2. The power fails, and what could not be synced is gone. 3. The
+            // next recovery takes a tail that nobody was promised for damage, of blocks that it may not even know.
+            mark!("recovery-unsynced");
+            self.journal.cannot_keep(self.recovery.durable);
+            return self.note(After::Recovered, |_| {});
+        }
         self.note(After::Recovered, |note| note.dead = dead);
     }
 

@@ -111,6 +111,8 @@ pub(crate) struct Disk {
     pub(crate) files: BTreeMap<FileId, File>,
     /// No file can be made.
     pub(crate) full: bool,
+    /// No sync succeeds.
+    pub(crate) syncs_fail: bool,
     /// Files that a scan cannot read.
     pub(crate) unreadable: BTreeSet<FileId>,
     pub(crate) metas: BTreeMap<Hash, engine::effect::Meta>,
@@ -364,6 +366,7 @@ impl Harness {
                 file.written[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
                 Outcome::Done
             }
+            Effect::Sync { .. } if self.disk.syncs_fail => Outcome::Disk(DiskError::Failed),
             Effect::Sync { file, .. } => {
                 let file = self.disk.files.get_mut(&file).expect("the file exists");
                 file.durable = file.written.clone();

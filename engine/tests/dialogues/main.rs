@@ -948,6 +948,50 @@ fn what_a_failed_disk_did_not_keep_is_saved_from_memory() {
     assert_eq!(host.read(19, 6), [0, 3, 3, 3, 3, 0]);
 }
 
+/// A restart serves what it found in the journal and could not sync.
+fn recovered_and_not_synced() -> Harness {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.flush();
+    host.write(0, 8, 2);
+    host.store.borrow_mut().away = Some(StoreError::Unavailable);
+    host.disk.syncs_fail = true;
+    host.kill();
+    host.open();
+    assert_eq!(host.read(0, 1), [2]);
+    host
+}
+
+#[test]
+fn a_flush_of_what_a_restart_could_not_sync_fails() {
+    let mut host = recovered_and_not_synced();
+    let flush = host.send(Command::Flush);
+    let reply = host.replies.get(&flush);
+    assert!(
+        matches!(reply, Some(Reply::Failed(Failure::Hardware))),
+        "{reply:?}"
+    );
+    // What is whole goes to the store.
+    host.store.borrow_mut().away = None;
+    host.pass(Duration::from_secs(60));
+    assert!(host.volume.root().is_some_and(|root| root.cut == Seq(2)));
+}
+
+#[test]
+fn what_a_restart_could_not_sync_is_no_damage_when_the_power_fails() {
+    let mut host = recovered_and_not_synced();
+    host.store.borrow_mut().away = None;
+    host.hold(|effect| matches!(effect, Effect::Store { .. }));
+    host.disk.syncs_fail = false;
+    host.power_loss();
+    host.open();
+    assert_eq!(host.read(0, 1), [1]);
+    host.write(0, 1, 3);
+    assert_eq!(host.read(0, 2), [3, 1]);
+    let damaged = |notice: &Notice| matches!(notice, Notice::Damaged { .. });
+    assert!(!host.notices.iter().any(damaged), "{:?}", host.notices);
+}
+
 #[test]
 fn what_is_durable_and_damaged_is_told_though_its_neighbour_is_in_memory() {
     let mut host = Harness::born(512, 100);

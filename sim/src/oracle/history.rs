@@ -13,7 +13,7 @@
 use super::{Checked, Violation};
 use crate::payload::Stamp;
 use engine::units::Extent;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One version of a block.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,6 +78,8 @@ pub struct History {
     answered_durable: u64,
     /// What is in the store for sure: a committed cut.
     stored: u64,
+    /// What the recovery under way found and could not sync.
+    unkept: BTreeSet<u64>,
     /// The first record may skip numbers up to here: a folder that held a history which others left behind counts on from it.
     skippable: u64,
 }
@@ -110,6 +112,7 @@ impl History {
             answered: base,
             answered_durable: base,
             stored: base,
+            unkept: BTreeSet::new(),
             skippable: base,
         }
     }
@@ -316,8 +319,12 @@ impl History {
         }
     }
 
-    /// What is in the journal and not durable may be gone.
-    pub fn set_undurable_damaged(&mut self) {
+    /// A recovery could not sync a file that holds these records: what of them was not durable before may be gone.
+    pub fn set_unkept(&mut self, seqs: &[u64]) {
+        if seqs.is_empty() {
+            return;
+        }
+        self.unkept.extend(seqs);
         let durable = self.durable;
         for block in &mut self.blocks {
             let versions = block.versions.iter();
@@ -628,16 +635,21 @@ impl History {
         for versions in self.attributes.values_mut() {
             versions.retain(|(s, _)| *s <= end);
         }
-        for entry in self.entries.values_mut() {
-            // It was found in the journal, and what recovery keeps it syncs.
+        let unkept = std::mem::take(&mut self.unkept);
+        let mut durable = end;
+        for (seq, entry) in self.entries.iter_mut().rev() {
+            // It was found in the journal, and what recovery keeps it syncs; a sync that fails means nothing (A2).
             entry.written = true;
-            entry.durable = true;
-            entry.unsure = false;
+            entry.durable |= !unkept.contains(seq);
+            entry.unsure = !entry.durable;
+            if entry.unsure {
+                durable = seq - 1;
+            }
         }
         self.written = end;
-        self.durable = end;
+        self.durable = durable.max(self.stored);
         self.answered = end;
-        self.answered_durable = end;
+        self.answered_durable = self.durable;
         Ok(())
     }
 
@@ -912,7 +924,7 @@ mod tests {
         h.set_written(1);
         h.set_written(2);
         h.set_durable(1);
-        h.set_undurable_damaged();
+        h.set_unkept(&[1, 2]);
         h.recover(2, false, |_| false).expect("both are there");
         assert!(!h.may_be_damaged(0) && h.may_be_damaged(1));
     }
@@ -938,6 +950,27 @@ mod tests {
         answer(&mut h, 3);
         assert!(!h.may_be_damaged(0) && h.may_be_lost(0, 2) && !h.may_be_lost(0, 3));
         assert!(h.was_damaged(0));
+    }
+
+    #[test]
+    fn what_a_restart_finds_and_cannot_sync_is_not_durable() {
+        let mut h = history();
+        for seq in 1..=3 {
+            write(&mut h, seq, seq);
+            answer(&mut h, seq);
+        }
+        h.set_durable(1);
+        let mut kept = h.clone();
+        h.set_unkept(&[1, 3]);
+        h.recover(3, false, |_| false).expect("all are there");
+        violates(h.check_flush(3, 3), "B3");
+        h.check_claim(2).expect("its file was synced");
+        violates(h.clone().recover(1, true, |_| false), "B3");
+        h.recover(2, true, |_| false)
+            .expect("nobody was promised 3, though it was seen");
+        kept.recover(3, false, |_| false).expect("all are there");
+        kept.check_flush(3, 3).expect("it is synced");
+        violates(kept.recover(2, true, |_| false), "B3");
     }
 
     #[test]

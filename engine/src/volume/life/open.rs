@@ -82,6 +82,9 @@ impl<P: Payload> Volume<P> {
         self.own.phase = Phase::Serving;
         self.own.watch_at = Some(self.now + self.limits.watch);
         self.set_gate(Gate::Open);
+        if self.journal.is_read_only() && self.journal.durable() < self.journal.written() {
+            self.save_whole_history();
+        }
         self.guest_retry();
     }
 
