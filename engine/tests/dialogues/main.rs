@@ -3,6 +3,7 @@
 extern crate martlet_engine as engine;
 
 mod collect;
+mod costs;
 #[allow(dead_code)] // Later dialogues may use what these do not.
 mod harness;
 mod merge;
