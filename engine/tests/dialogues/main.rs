@@ -994,6 +994,19 @@ fn what_a_restart_could_not_sync_is_no_damage_when_the_power_fails() {
 }
 
 #[test]
+fn a_host_whose_disk_fails_while_it_gives_the_volume_up_does_so() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.disk.syncs_fail = true;
+    let verdict = host.wish(Wish::Detach);
+    assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
+    let is_read_only = |notice: &Notice| matches!(notice, Notice::ReadOnly);
+    assert!(host.notices.iter().any(is_read_only));
+    let mut next = taken_over(&host, 2);
+    assert_eq!(next.read(0, 9), [1, 1, 1, 1, 1, 1, 1, 1, 0]);
+}
+
+#[test]
 fn what_is_durable_and_damaged_is_told_though_its_neighbour_is_in_memory() {
     let mut host = Harness::born(512, 100);
     host.write(0, 8, 1);
