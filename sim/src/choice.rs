@@ -108,6 +108,8 @@ dice! {
     Misdirect = "misdirect",
     /// A host loses its disk: the folder is gone.
     DiskLost = "disk-lost",
+    /// A wish becomes a clone of a snapshot, or of the present.
+    Clone = "clone",
 }
 
 impl Die {

@@ -176,6 +176,8 @@ pub struct Config {
     pub ops: u64,
     /// Operator's wishes in the run.
     pub wishes: u64,
+    /// Of a hundred wishes, how many are for a clone.
+    pub clones: u32,
     /// Hosts.
     pub hosts: u32,
     /// Initiators of a host.
@@ -270,6 +272,7 @@ impl Config {
             mix,
             ops,
             wishes,
+            clones: 0,
             hosts,
             initiators: d.between(1, 3) as u32,
             depth: d.one_of(&[1, 2, 4, 8, 16, 32]),
@@ -292,6 +295,9 @@ impl Config {
         // Whatever is added draws from an entity of its own: what a seed drew before stays as it was.
         (d.entity, d.nth) = (1, 0);
         d.harm(profile, &mut config.faults);
+        if matches!(profile, Profile::Snapshot | Profile::Gc | Profile::All) {
+            config.clones = d.rate(30);
+        }
         config
     }
 }

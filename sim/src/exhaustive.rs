@@ -127,6 +127,7 @@ fn config(script: Script) -> Config {
         },
         ops: script.acts.len() as u64,
         wishes: 0,
+        clones: 0,
         hosts: 1,
         initiators: 1,
         depth: 1,

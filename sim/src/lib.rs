@@ -24,6 +24,7 @@ pub mod world;
 pub mod zoo;
 
 mod act;
+mod clone;
 mod initiator;
 mod iscsi;
 mod observe;

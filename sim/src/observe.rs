@@ -169,7 +169,10 @@ impl World {
                 Block::Is(stamp) => stamp == wanted,
                 Block::Lost => {
                     lost.push(lba);
-                    history.is_some_and(|h| h.may_be_lost(lba, cut))
+                    match history {
+                        Some(history) => history.may_be_lost(lba, cut),
+                        None => self.seats[seat].loaded_lost.contains(&lba),
+                    }
                 }
             };
             if !fits {

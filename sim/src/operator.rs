@@ -31,8 +31,11 @@ pub(crate) const AGAIN_SESSIONS: u32 = 4;
 /// What is left after so many collections, a grace apart, leaks.
 const COLLECTS: u32 = 3;
 
+/// Asks the parent to keep what a clone stands on.
+pub(crate) const AGAIN_PIN: u32 = 6;
+
 /// Has what nothing reaches deleted, of any age.
-const AGAIN_COLLECT: u32 = 5;
+pub(crate) const AGAIN_COLLECT: u32 = 5;
 
 impl World {
     pub(crate) fn ask_wish(&mut self, seat: usize, what: Wished1, wish: Wish<Blocks>) -> u64 {
@@ -121,6 +124,7 @@ impl World {
                 // Others may still take it from each other.
                 None => self.later(seat, AGAIN_COLLECT),
             },
+            AGAIN_PIN => self.pin(seat),
             AGAIN_SESSIONS => {
                 self.ask_wish(seat, Wished1::Sessions, Wish::Sessions(1));
             }
@@ -164,6 +168,11 @@ impl World {
             return;
         }
         let seat = serving[self.choices.pick(Die::Wish, n, 1, serving.len() as u64) as usize];
+        if self.choices.pick(Die::Clone, n, 0, 100) >= 100 - u64::from(self.config.clones)
+            && self.clone_volume(seat, n)
+        {
+            return;
+        }
         let several = self.config.hosts > 1;
         let weights = [
             10,
@@ -314,6 +323,7 @@ impl World {
                     self.sweep_phase(Phase::Sweeping, seat);
                 }
             }
+            (Verdict::Pinned(root), Wished1::Pin(child)) => self.pinned(seat, child, root),
             (Verdict::NotConfirmed, Wished1::Snapshot(name, key)) => {
                 if self.seats[seat].gate_open
                     && self.choices.pick(Die::Wish, key, 20, 2) == 0
@@ -432,7 +442,7 @@ impl World {
         self.after(SEC, Event::Start { seat, life });
     }
 
-    fn later(&mut self, seat: usize, what: u32) {
+    pub(crate) fn later(&mut self, seat: usize, what: u32) {
         let n = self.next_wish;
         let wait = 1 + self.choices.pick(Die::Wish, n, 30, 5_000);
         self.again_after(seat, wait * MS, what);
@@ -463,6 +473,11 @@ impl World {
     fn begun(&mut self, seat: usize) {
         let s = &self.seats[seat];
         let geometry = self.volumes[s.volume].geometry;
+        if self.volumes[s.volume].parent.is_some() {
+            self.seats[seat].needs_pin = true;
+            self.pin(seat);
+            return;
+        }
         let loaded = u64::from(self.config.loaded);
         let chosen: Vec<u64> = (0..geometry.chunk_count())
             .filter(|c| self.choices.pick(Die::Op, 1 << 50 | c, 0, 100) < loaded)
@@ -802,7 +817,7 @@ impl World {
         }
     }
 
-    fn enter(&mut self, phase: Phase, seconds: u64) {
+    pub(crate) fn enter(&mut self, phase: Phase, seconds: u64) {
         self.phase = phase;
         self.phases += 1;
         let phase = self.phases;
@@ -863,21 +878,24 @@ impl World {
                 if self.final_wish.is_some() {
                     return;
                 }
-                // A host that does not serve while another does may ask for the volume for ever, and has nothing to read.
-                let served = self.holder().is_some();
                 let attaches = |w: &Wished| matches!(w.what, Wished1::Attach { .. });
                 let busy = self.seats.iter().any(|s| {
-                    let may_wait = served && !s.gate_open;
+                    // A host that does not serve while another does may ask for the volume for ever, and has nothing to
+                    // read.
+                    let may_wait = self.holder_of(s.volume).is_some() && !s.gate_open;
                     s.engine.is_some()
                         && !s.released
                         && (!s.asked.is_empty()
                             || !s.wished.values().all(attaches)
                             || !may_wait && !s.wished.is_empty()
+                            || s.needs_pin
                             || s.gate_open && !s.sweep.is_empty())
                 });
                 if busy || self.is_wire_busy() {
                     return;
                 }
+                let is_next = |v: &usize| self.volumes[*v].born && !self.ended.contains(v);
+                self.ending = (0..self.volumes.len()).find(is_next).unwrap_or(0);
                 if let Some(seat) = self.holder() {
                     let n = self.next_wish;
                     let name = format!("final{n}");
@@ -925,10 +943,10 @@ impl World {
             return;
         }
         self.check(checked);
-        self.phase = Phase::Over;
+        self.next_ending(seat);
     }
 
-    fn collect_later(&mut self, seat: usize) {
+    pub(crate) fn collect_later(&mut self, seat: usize) {
         let grace = self.config.limits.delete_grace.as_nanos() as u64;
         // What a listing does not show yet cannot be collected: a request may come 900 s late, its row 120 s later.
         let quiet = if self.wire.is_some() { 1_100 * SEC } else { 0 };
@@ -936,12 +954,18 @@ impl World {
         self.again_after(seat, wait, AGAIN_COLLECT);
     }
 
-    // The seat that serves guests.
-    fn holder(&self) -> Option<usize> {
+    // The seat that serves guests of the volume whose turn it is.
+    pub(crate) fn holder(&self) -> Option<usize> {
+        self.holder_of(self.ending)
+    }
+
+    /// The seat that serves guests of a volume.
+    pub(crate) fn holder_of(&self, volume: usize) -> Option<usize> {
         self.seats
             .iter()
             .find(|s| {
                 s.role != Role::Reads
+                    && s.volume == volume
                     && s.engine.is_some()
                     && s.gate_open
                     && !s.released

@@ -217,6 +217,10 @@ pub struct Seat {
     pub reads: Option<String>,
     /// Content loaded at birth.
     pub loaded: Vec<Stamp>,
+    /// Blocks of it that the parent of a clone states lost.
+    pub loaded_lost: Vec<u64>,
+    /// A clone's birth has begun and waits for its pin.
+    pub needs_pin: bool,
     /// Writes that are over without an answer, for good: nothing of them may follow (B8).
     pub buried: std::collections::BTreeSet<u64>,
     /// Counts histories: what was sent under another one is not held against this.

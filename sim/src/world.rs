@@ -205,6 +205,11 @@ pub struct World {
     pub(crate) outage: bool,
     pub(crate) failed: Option<Violation>,
     pub(crate) final_wish: Option<u64>,
+    /// Volumes that are through all phases, and clones that were erased after that.
+    pub(crate) ended: BTreeSet<usize>,
+    pub(crate) erased: BTreeSet<usize>,
+    /// The volume that goes through the phases after the faults.
+    pub(crate) ending: usize,
     /// Last collections that were answered.
     pub(crate) collects: u32,
     pub(crate) wire: Option<Wire>,
@@ -254,6 +259,9 @@ impl World {
             outage: false,
             failed: None,
             final_wish: None,
+            ended: BTreeSet::new(),
+            erased: BTreeSet::new(),
+            ending: 0,
             collects: 0,
             wire: None,
             fronts: BTreeMap::new(),
@@ -396,6 +404,8 @@ impl World {
             since: 0,
             reads: None,
             loaded: Vec::new(),
+            loaded_lost: Vec::new(),
+            needs_pin: false,
             buried: BTreeSet::new(),
             epoch: 0,
         });
@@ -460,6 +470,7 @@ impl World {
         s.may_be_busy = false;
         s.since = self.now;
         s.loading = 0;
+        s.needs_pin = false;
         let slots = self.config.initiators * self.config.depth;
         s.parked = (0..slots).collect();
         s.thirsty.clear();

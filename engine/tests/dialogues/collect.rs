@@ -388,6 +388,24 @@ fn a_pin_that_holds_nothing_goes_by_itself_though_nobody_writes() {
 }
 
 #[test]
+fn a_search_that_is_due_while_another_waits_for_its_attach_turns_in_no_ring() {
+    let (mut parent, _child) = with_a_child();
+    parent.kill();
+    parent.open();
+    parent.hold(crate::is_claim_put);
+    let wish = parent.send_wish(Wish::Collect { min_age: None });
+    parent.pass(HOUR * 5);
+    assert!(!parent.told.contains_key(&wish));
+    parent.release();
+    parent.pass(Duration::from_secs(60));
+    let verdict = parent.told.get(&wish);
+    assert!(
+        matches!(verdict, Some(Verdict::Collected(_))),
+        "{verdict:?}"
+    );
+}
+
+#[test]
 fn a_pin_holds_while_the_store_does_not_say() {
     let (mut parent, _child) = with_a_child();
     let gone = (child_container(), ObjectName::Volume.to_string());

@@ -119,7 +119,9 @@ impl<P: Payload> Volume<P> {
                 .and_then(|look| look.poll_timeout());
             return run.poll_timeout(now).into_iter().chain(look).min();
         }
-        self.sweep.idle_until.filter(|at| *at < Instant(u64::MAX))
+        // What comes due while a run waits for its attach, or while nothing may be published, waits with it.
+        let may_begin = self.sweep.wishes.is_empty() && self.own.may_publish();
+        (self.sweep.idle_until).filter(|at| *at < Instant(u64::MAX) && may_begin)
     }
 
     /// Collect all that can go, orphans too.
