@@ -193,7 +193,8 @@ async fn a_silent_proxy_is_asked_again() {
     b.swift.tell("pause proxy");
     let look = b.begin(is_shut(&b.container, 1, Absence::Once));
     let put = b.begin(put_door(&b.container, 2));
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    // Each has been given up once.
+    b.until_answered(0, 2).await;
     b.swift.tell("cont proxy");
     assert_eq!(said(&look.await.expect("an end")), "Exists");
     assert_eq!(said(&put.await.expect("an end")), "Put");

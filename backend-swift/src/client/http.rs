@@ -3,7 +3,7 @@
 use super::config::SwiftConfig;
 use super::credentials::TlsOptions;
 use crate::answer::Headers;
-use crate::exchange::Broken;
+use crate::exchange::{Broken, Cause};
 use crate::request::{Connection, HttpRequest, Method};
 use bytes::{Bytes, BytesMut};
 use secrecy::{ExposeSecret, SecretString};
@@ -42,6 +42,29 @@ pub(crate) struct Received {
 pub(crate) struct Http {
     pooled: reqwest::Client,
     fresh: reqwest::Client,
+}
+
+/// An exchange without a (whole) answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Lost {
+    pub(crate) broken: Broken,
+    /// For people.
+    pub(crate) reason: String,
+}
+
+impl From<Broken> for Lost {
+    fn from(broken: Broken) -> Self {
+        let reason = Cause::Broken(broken).to_string();
+        Self { broken, reason }
+    }
+}
+
+impl Lost {
+    fn of(error: reqwest::Error) -> Self {
+        let broken = classify(&error);
+        let reason = chain(&error.without_url());
+        Self { broken, reason }
+    }
 }
 
 /// Why there is no HTTP client.
@@ -105,7 +128,7 @@ impl Http {
         storage_url: &str,
         token: &SecretString,
         expected: Option<u64>,
-    ) -> Result<Received, Broken> {
+    ) -> Result<Received, Lost> {
         let client = match request.connection {
             Connection::Pooled => &self.pooled,
             Connection::Fresh => &self.fresh,
@@ -140,8 +163,8 @@ fn secret_value(secret: &SecretString) -> Result<reqwest::header::HeaderValue, B
 pub(crate) async fn receive(
     builder: reqwest::RequestBuilder,
     limit: u64,
-) -> Result<Received, Broken> {
-    let mut response = builder.send().await.map_err(|e| classify(&e))?;
+) -> Result<Received, Lost> {
+    let mut response = builder.send().await.map_err(Lost::of)?;
     let status = response.status();
     let limit = if status.is_success() {
         limit
@@ -159,7 +182,7 @@ pub(crate) async fn receive(
         if (body.len() + piece.len()) as u64 > limit {
             // More than was asked for: the connection is dropped with the rest, and the length will not match.
             if status.is_success() {
-                return Err(Broken::Protocol);
+                return Err(Broken::Protocol.into());
             }
             break;
         }
@@ -259,9 +282,18 @@ fn tls(
     let read = |path: &std::path::Path| {
         std::fs::read(path).map_err(|e| BuildError(format!("{}: {e}", path.display())))
     };
-    let pem = |path: &std::path::Path| BuildError(format!("{}: is not PEM", path.display()));
+    let pem = |path: &std::path::Path| {
+        BuildError(format!(
+            "{}: holds no certificate or key in PEM",
+            path.display()
+        ))
+    };
     if let Some(path) = &options.cacert {
         let certs = reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(|_| pem(path))?;
+        if certs.is_empty() {
+            // What is no PEM at all is read as a bundle of none.
+            return Err(pem(path));
+        }
         builder = builder.tls_certs_merge(certs);
     }
     if let Some((cert, key)) = &options.client {

@@ -86,7 +86,7 @@ struct Waiter {
 struct State {
     machine: StoreMachine<Bytes, Decoded>,
     waiters: HashMap<Ticket, Waiter>,
-    calls: HashMap<CallId, AbortHandle>,
+    calls: HashMap<CallId, (Method, AbortHandle)>,
     sessions: BTreeMap<TokenId, Arc<Session>>,
     /// A session is named when the machine has heard of it: it counts the successes.
     session_count: u64,
@@ -270,7 +270,7 @@ impl Inner {
     fn start(self: &Arc<Self>, state: &mut State, action: Action<Bytes, Decoded>) {
         match action {
             Action::Send(request) => {
-                let call = request.call;
+                let (call, method) = (request.call, request.method);
                 let (want, expected) = state
                     .waiters
                     .get(&request.ticket)
@@ -285,11 +285,12 @@ impl Inner {
                 let task = self.runtime.spawn(async move {
                     inner.exchange(request, &session, want, expected).await;
                 });
-                state.calls.insert(call, task.abort_handle());
+                state.calls.insert(call, (method, task.abort_handle()));
             }
             Action::Abandon(call) => {
-                if let Some(task) = state.calls.remove(&call) {
+                if let Some((method, task)) = state.calls.remove(&call) {
                     task.abort();
+                    *state.counters.exchanges.entry((method, 0)).or_default() += 1;
                 }
             }
             Action::Authenticate => {
@@ -394,7 +395,7 @@ impl Inner {
         }
         let answer = match received {
             Ok(received) => self.read(received, want, request.method).await,
-            Err(broken) => Err(broken),
+            Err(lost) => Err(lost.broken),
         };
         self.lock().calls.remove(&request.call);
         self.run(|machine, now| machine.handle_answer(now, request.call, answer));

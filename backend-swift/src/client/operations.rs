@@ -1,9 +1,9 @@
 //! What the program asks of the whole account: which volumes there are, and whether Swift is well.
 
 use super::auth::AuthFailure;
-use super::http::receive;
+use super::http::{Lost, receive};
 use super::{Client, Decoded, Inner, Want, auth};
-use crate::exchange::{Broken, Cause, Failure, Success};
+use crate::exchange::{Broken, Failure, Success};
 use crate::listing::{ContainerRow, ObjectRow};
 use crate::request::{Ask, container_name};
 use bytes::Bytes;
@@ -56,6 +56,8 @@ pub enum Health {
         storage_url: String,
         /// Connection or TLS.
         broken: Broken,
+        /// What the connection said.
+        reason: String,
     },
     /// A token, and no right to use the account.
     Denied {
@@ -79,12 +81,14 @@ impl fmt::Display for Health {
             Self::Auth(failure) => write!(f, "{failure}"),
             Self::Unreachable {
                 storage_url,
-                broken,
-            } => write!(
-                f,
-                "Swift at {storage_url} cannot be reached: {}",
-                Cause::Broken(*broken)
-            ),
+                broken: Broken::Tls,
+                reason,
+            } => write!(f, "no TLS with {storage_url}: {reason}"),
+            Self::Unreachable {
+                storage_url,
+                reason,
+                ..
+            } => write!(f, "Swift at {storage_url} cannot be reached: {reason}"),
             Self::Denied {
                 storage_url,
                 status,
@@ -103,6 +107,20 @@ impl fmt::Display for Health {
 impl std::error::Error for Health {}
 
 impl Health {
+    /// Whether the other side is there, and is not trusted.
+    pub const fn is_tls(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable {
+                broken: Broken::Tls,
+                ..
+            } | Self::Auth(AuthFailure::Unreachable {
+                broken: Broken::Tls,
+                ..
+            })
+        )
+    }
+
     /// Whether it is about who we are (exit code 7), and not about what is reachable (exit code 5).
     pub const fn is_denied(&self) -> bool {
         matches!(
@@ -240,7 +258,7 @@ impl Client {
             .exchange(&request, &storage_url, &session.token, None);
         let received = tokio::time::timeout(config.settings.exchange_timeout, exchange)
             .await
-            .unwrap_or(Err(Broken::Timeout));
+            .unwrap_or_else(|_| Err(Broken::Timeout.into()));
         match received {
             Ok(received) => match received.status {
                 // 404: an account that never held anything; the first container makes it.
@@ -254,9 +272,10 @@ impl Client {
                     status,
                 }),
             },
-            Err(broken) => Err(Health::Unreachable {
+            Err(Lost { broken, reason }) => Err(Health::Unreachable {
                 storage_url,
                 broken,
+                reason,
             }),
         }
     }
@@ -304,7 +323,9 @@ impl Inner {
             .fresh()
             .get(format!("{root}/info"))
             .timeout(self.config.settings.exchange_timeout);
-        let received = receive(request, 1 << 20).await?;
+        let received = receive(request, 1 << 20)
+            .await
+            .map_err(|lost| lost.broken)?;
         if received.status != 200 {
             return Ok(None);
         }

@@ -88,10 +88,11 @@ impl SwiftStore {
     ///
     /// It cannot be reached or is not well (exit 5), or denies us (exit 7); endpoint and cause are named.
     pub async fn check(&self) -> Result<()> {
+        let report = |cause: String| {
+            Report::new(Exit::Unreachable, "STORE-AWAY", "Swift cannot be used now").cause(cause)
+        };
         let away = |cause: String| {
-            Report::new(Exit::Unreachable, "STORE-AWAY", "Swift cannot be used now")
-                .cause(cause)
-                .help("check that it is up and reachable from here, then try again")
+            report(cause).help("check that it is up and reachable from here, then try again")
         };
         let mut tries = 0;
         loop {
@@ -107,6 +108,11 @@ impl SwiftStore {
                 }
                 // One lost connection is no outage.
                 Ok(Err(_)) if tries < CHECK_TRIES => tokio::time::sleep(CHECK_GAP).await,
+                Ok(Err(health)) if health.is_tls() => {
+                    return Err(report(health.to_string()).help(
+                        "name the authority that signed its certificate: cacert of the cloud in clouds.yaml, or OS_CACERT",
+                    ));
+                }
                 Ok(Err(health)) => return Err(away(health.to_string())),
                 Err(_) => {
                     let place = self.client.place();

@@ -97,6 +97,16 @@ impl Host {
         }
     }
 
+    /// A host that finds its Swift by nothing but these variables.
+    pub(crate) fn on_swift(variables: &[(&'static str, String)], state: &Path) -> Self {
+        Self {
+            state: state.to_owned(),
+            place: "swift:e2e-".to_owned(),
+            variables: variables.to_vec(),
+            settings: Vec::new(),
+        }
+    }
+
     /// The same host with a setting of its configuration.
     pub(crate) fn with(mut self, setting: &str) -> Self {
         self.settings.push(setting.to_owned());
