@@ -383,9 +383,10 @@ fn who_does_not_log_in_is_closed() {
         let world = World::new(limits).await;
         let mut client = Client::connect(world.address).await;
         assert!(client.receive().await.is_none());
-        // One who logs in stays.
+        // One who logs in stays, longer than one who came later and did not.
         let mut client = Client::log_in(world.address, "").await;
-        tokio::time::sleep(Duration::from_millis(120)).await;
+        let mut later = Client::connect(world.address).await;
+        assert!(later.receive().await.is_none());
         let (_server, _end) = world.answer_all();
         client.read(10, 0, 1).await;
         assert!(client.receive().await.is_some());
