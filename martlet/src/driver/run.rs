@@ -154,7 +154,7 @@ impl Inner {
                 tracing::info!(%volume, generation = generation.0, "attached");
             }
             Notice::Fenced { by } => {
-                tracing::error!(%volume, generation = by.0, "another host took the volume over");
+                tracing::error!(%volume, generation = by.0, "another host took the volume over: nothing is answered here any more, and what was not published stays here");
             }
             Notice::Committed {
                 version,

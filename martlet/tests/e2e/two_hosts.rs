@@ -57,6 +57,13 @@ fn take_over(store: &Store, folder: &Folder) {
     assert!(again.is_err(), "the old host lets initiators in");
     let snapshot = first.run(&["snapshot", "create", "vm@late"]);
     assert_ne!(snapshot.code, 0, "the old host answers a snapshot");
+    let told = |daemon: &Daemon| {
+        daemon
+            .log()
+            .matches("another host took the volume over")
+            .count()
+    };
+    assert_eq!(told(&daemon), 1, "{}", daemon.log());
 
     let other = second.serve();
     let mut session = other.login("vm");
@@ -84,6 +91,8 @@ fn take_over(store: &Store, folder: &Folder) {
         again.is_err(),
         "the old host lets initiators in after a restart"
     );
+    // It found that out while it attached, and says so.
+    assert_eq!(told(&daemon), 1, "{}", daemon.log());
     assert_eq!(stamps::number(300, &session.read_now(300, 1).unwrap()), 4);
 }
 

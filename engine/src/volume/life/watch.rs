@@ -131,9 +131,12 @@ impl<P: Payload> Volume<P> {
     /// Another host has the volume, or may have it: everything that waits here ends.
     pub(super) fn leave(&mut self) {
         let by = Generation(self.held().unwrap_or_default().0 + 1);
+        let is_news = self.own.phase != Phase::Fenced;
         self.own.phase = Phase::Fenced;
         self.own.attach = None;
-        self.out.push(Effect::Notice(Notice::Fenced { by }));
+        if is_news {
+            self.out.push(Effect::Notice(Notice::Fenced { by }));
+        }
         self.publish_abort(&Refusal::Fenced);
         self.own.intent_noted = false;
         if let Some(wish) = self.own.detach_wish.take() {
