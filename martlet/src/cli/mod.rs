@@ -171,6 +171,15 @@ impl Request {
         }
     }
 
+    /// Whether it makes a volume out of nothing: then it may make the store, too.
+    const fn makes_volume(&self) -> bool {
+        match self {
+            Self::Volume(verb) => verb.makes_volume(),
+            Self::Up(_) => true,
+            Self::Status | Self::Snapshot(_) | Self::Gc(_) => false,
+        }
+    }
+
     /// Opens the file that the verb names, with the rights of who asks.
     fn open_file(&self) -> Result<Option<File>> {
         match self {
@@ -277,7 +286,7 @@ async fn ask(common: &Common, request: &Request) -> Result<Value> {
     if let Some(daemon) = admin::connect(&path) {
         return tokio::task::block_in_place(|| daemon.ask(request, file, &listener));
     }
-    let host = open(common, config(common)?, None)?;
+    let host = open(common, config(common)?, None, request.makes_volume())?;
     let asked = Asked {
         host: Arc::clone(&host),
         file,
@@ -331,15 +340,22 @@ fn config(common: &Common) -> Result<Config> {
     Ok(config)
 }
 
-/// Takes the state directory and brings up what every command needs.
-fn open(common: &Common, config: Config, route: Option<Deliver>) -> Result<Arc<Host>> {
+/// Takes the state directory and brings up what every command needs. `make`: a directory that is named as the store and is
+/// none yet becomes one.
+///
+/// One that holds volumes of this state directory is never made: its disk is not mounted.
+fn open(common: &Common, config: Config, route: Option<Deliver>, make: bool) -> Result<Arc<Host>> {
     let path = state_path(common)?;
     raise_file_limit();
     let state = StateDir::open(&path).map_err(|e: StateError| state_report(&e))?;
     let place = state
-        .bind_store(common.store.as_deref())
+        .which_store(common.store.as_deref())
         .map_err(|e| state_report(&e))?;
-    let store = Store::open(&place, &config)?;
+    let make = state.volumes().is_empty() && (make || place == state.inner_store());
+    let store = Store::open(&place, &config, make)?;
+    if common.store.is_some() {
+        state.bind_store(&place).map_err(|e| state_report(&e))?;
+    }
     let runtime = tokio::runtime::Handle::current();
     Ok(Arc::new(Host::new(state, config, store, runtime, route)?))
 }

@@ -171,7 +171,7 @@ pub(super) async fn up(common: &Common, up: Up) -> Result<()> {
         let document = tokio::task::block_in_place(|| daemon.ask(&request, file, &listener))?;
         return super::print(common, &request, &document);
     }
-    let daemon = Daemon::start(common, up.listen.as_deref(), false).await?;
+    let daemon = Daemon::start(common, up.listen.as_deref(), false, true).await?;
     let asked = Asked {
         host: Arc::clone(&daemon.host),
         file,
@@ -195,7 +195,7 @@ pub(super) async fn up(common: &Common, up: Up) -> Result<()> {
 /// `serve`.
 pub(super) async fn serve(common: &Common, serve: Serve) -> Result<()> {
     let mut stop = Stop::new()?;
-    let daemon = Daemon::start(common, serve.listen.as_deref(), serve.snapshots).await?;
+    let daemon = Daemon::start(common, serve.listen.as_deref(), serve.snapshots, false).await?;
     stop.wait().await;
     daemon.stop(serve.publish_on_stop).await;
     Ok(())
@@ -231,12 +231,17 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Opens the listed volumes and listens. Ready when this returns; volumes that need the store open behind it.
-    async fn start(common: &Common, listen: Option<&str>, snapshots: bool) -> Result<Self> {
+    /// Opens the listed volumes and listens. `make`: as for [`super::open`]. Ready when this returns; volumes that need the store open behind it.
+    async fn start(
+        common: &Common,
+        listen: Option<&str>,
+        snapshots: bool,
+        make: bool,
+    ) -> Result<Self> {
         let config = super::config(common)?;
         let listen = listen.unwrap_or(&config.iscsi.listen);
         let front = IscsiFront::bind(listen).await?;
-        let host = super::open(common, config, Some(front.route()))?;
+        let host = super::open(common, config, Some(front.route()), make)?;
         host.set_front(Arc::clone(&front) as Arc<dyn crate::host::Front>);
         if snapshots {
             host.serve_snapshots();

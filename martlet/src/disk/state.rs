@@ -237,18 +237,15 @@ impl StateDir {
         JournalKey::new(container.id, self.secret)
     }
 
-    /// The store of this state directory's volumes, as `dir:PATH` or `swift:PREFIX`. `named`: what the operator says; it is
-    /// remembered, and must be the same from then on while there are volumes. Nothing said ever: a directory inside.
+    /// The store of this state directory's volumes, as `dir:PATH` or `swift:PREFIX`. `named`: what the operator says; it
+    /// must be the same that was remembered while there are volumes. Nothing said ever: a directory inside.
     ///
     /// # Errors
     ///
-    /// Another store was named before, and there are volumes; it cannot be read or written.
-    pub fn bind_store(&self, named: Option<&str>) -> Result<String, StateError> {
-        let path = self.path.join("identity.json");
-        let mut identity: Identity =
-            read_json(&path)?.ok_or_else(|| invalid(&path, "it is gone"))?;
-        let default = || format!("dir:{}", self.path.join("store").display());
-        let bound = identity.store.clone();
+    /// Another store was named before, and there are volumes; it cannot be read.
+    pub fn which_store(&self, named: Option<&str>) -> Result<String, StateError> {
+        let default = || self.inner_store();
+        let bound = self.identity()?.store;
         let Some(named) = named else {
             return Ok(bound.unwrap_or_else(default));
         };
@@ -261,20 +258,39 @@ impl StateDir {
             None => named.to_owned(),
         };
         let in_use = !self.lock().is_empty();
-        match bound {
-            Some(bound) if bound == named => return Ok(named),
-            None if !in_use || named == default() => {}
-            Some(_) if !in_use => {}
-            bound => {
-                return Err(StateError::OtherStore {
-                    bound: bound.unwrap_or_else(default),
-                    named,
-                });
-            }
+        let bound = bound.unwrap_or_else(default);
+        match in_use && bound != named {
+            true => Err(StateError::OtherStore { bound, named }),
+            false => Ok(named),
         }
-        identity.store = Some(named.clone());
-        write_json(&path, &identity, 0o600)?;
-        Ok(named)
+    }
+
+    /// Remembers the store that [`StateDir::which_store`] told, once it is known to be one.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read or written.
+    pub fn bind_store(&self, place: &str) -> Result<(), StateError> {
+        let mut identity = self.identity()?;
+        if identity.store.as_deref() == Some(place) {
+            return Ok(());
+        }
+        identity.store = Some(place.to_owned());
+        write_json(&self.identity_path(), &identity, 0o600)
+    }
+
+    /// The store inside, which is taken where none was ever named.
+    pub fn inner_store(&self) -> String {
+        format!("dir:{}", self.path.join("store").display())
+    }
+
+    fn identity_path(&self) -> PathBuf {
+        self.path.join("identity.json")
+    }
+
+    fn identity(&self) -> Result<Identity, StateError> {
+        let path = self.identity_path();
+        read_json(&path)?.ok_or_else(|| invalid(&path, "it is gone"))
     }
 
     /// The volumes that are served from here, unborn ones too, in the order they came.
@@ -569,17 +585,21 @@ mod tests {
     fn volumes_stay_with_their_store() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
-        let inside = state.bind_store(None).unwrap();
+        let inside = state.which_store(None).unwrap();
         assert!(inside.starts_with("dir:/") && inside.ends_with("/store"));
-        state.bind_store(Some("swift:a-")).unwrap();
-        state.bind_store(Some("swift:b-")).unwrap();
+        for named in ["swift:a-", "swift:b-"] {
+            let place = state.which_store(Some(named)).unwrap();
+            // Only asked: it may turn out to be none.
+            assert_ne!(state.which_store(None).unwrap(), named);
+            state.bind_store(&place).unwrap();
+        }
         state.update(&container("a"), |_| {}).unwrap();
-        assert_eq!(state.bind_store(None).unwrap(), "swift:b-");
+        assert_eq!(state.which_store(None).unwrap(), "swift:b-");
         assert!(matches!(
-            state.bind_store(Some("swift:a-")),
+            state.which_store(Some("swift:a-")),
             Err(StateError::OtherStore { .. })
         ));
-        state.bind_store(Some("swift:b-")).unwrap();
+        assert_eq!(state.which_store(Some("swift:b-")).unwrap(), "swift:b-");
     }
 
     #[test]

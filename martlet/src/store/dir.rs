@@ -33,14 +33,15 @@ pub struct DirStore {
 }
 
 impl DirStore {
-    /// Opens the store in `root`; makes it where there is nothing or an empty directory.
+    /// Opens the store in `root`. `make`: where there is nothing or an empty directory, it becomes a store.
     ///
     /// # Errors
     ///
-    /// The directory cannot be made or read, or holds other things than a store.
-    pub fn open(root: &Path, prefix: &str) -> io::Result<Self> {
+    /// There is none, and none is to be made (`NotFound`); the directory cannot be made or read, or holds other things
+    /// than a store.
+    pub fn open(root: &Path, prefix: &str, make: bool) -> io::Result<Self> {
         Ok(Self {
-            tree: Arc::new(Tree::open(root)?),
+            tree: Arc::new(Tree::open(root, make)?),
             prefix: prefix.into(),
             pool: Pool::start("store", THREADS)?,
         })
@@ -176,7 +177,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, DirStore) {
         let dir = tempfile::tempdir().unwrap();
-        let store = DirStore::open(&dir.path().join("store"), "p-").unwrap();
+        let store = DirStore::open(&dir.path().join("store"), "p-", true).unwrap();
         let made = store.run(StoreRequest::CreateContainer(container()));
         assert!(matches!(made, Outcome::Done));
         (dir, store)

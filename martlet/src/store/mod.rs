@@ -28,24 +28,17 @@ pub enum Store {
 }
 
 impl Store {
-    /// Opens the store that `place` names: `dir:PATH` or `swift:PREFIX`. Swift is not asked anything yet.
+    /// Opens the store that `place` names: `dir:PATH` or `swift:PREFIX`. Swift is not asked anything yet. `make`: a
+    /// directory that is empty or does not exist becomes a store.
     ///
     /// # Errors
     ///
     /// Not a store's name; a directory that is no store; no credentials for Swift.
-    pub fn open(place: &str, config: &Config) -> Result<Self> {
+    pub fn open(place: &str, config: &Config, make: bool) -> Result<Self> {
         match place.split_once(':') {
-            Some(("dir", path)) if !path.is_empty() => DirStore::open(Path::new(path), "")
+            Some(("dir", path)) if !path.is_empty() => DirStore::open(Path::new(path), "", make)
                 .map(Self::Dir)
-                .map_err(|error| {
-                    Report::new(
-                        Exit::Usage,
-                        "STORE",
-                        format!("the store {place} cannot be opened"),
-                    )
-                    .cause(error)
-                    .help("name a store's directory, or one that is empty or does not exist")
-                }),
+                .map_err(|error| not_opened(place, path, &error)),
             Some(("swift", prefix)) => SwiftStore::open(prefix, config).map(Self::Swift),
             _ => Err(
                 Report::new(Exit::Usage, "STORE", format!("{place:?} is no store"))
@@ -125,4 +118,19 @@ impl Store {
             Self::Swift(swift) => format!("swift:{}", swift.prefix()),
         }
     }
+}
+
+fn not_opened(place: &str, path: &str, error: &std::io::Error) -> Report {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        let what = format!("the store {place} is not there");
+        return Report::new(Exit::Unreachable, "STORE-AWAY", what)
+            .cause(format!(
+                "{path} is empty or does not exist: is its disk mounted?"
+            ))
+            .help("mount it and try again; a new store is made with its first volume: martlet up, martlet volume create");
+    }
+    let what = format!("the store {place} cannot be opened");
+    Report::new(Exit::Usage, "STORE", what)
+        .cause(error)
+        .help("name a store's directory, or one that is empty or does not exist")
 }

@@ -27,12 +27,6 @@ fn bad_words_and_bad_names_are_refused() {
     let host = host(&folder);
     check(
         &host,
-        &["volume", "show", "nobody"],
-        3,
-        &["error: there is no volume nobody", "code:  E3-NO-VOLUME"],
-    );
-    check(
-        &host,
         &["volume", "create", "Bad_Name", "--size", "1M"],
         2,
         &["E2-NAME"],
@@ -67,6 +61,12 @@ fn bad_words_and_bad_names_are_refused() {
         &["volume", "import", "/nowhere/at/all", "v"],
         3,
         &["/nowhere/at/all", "E3-NO-FILE"],
+    );
+    check(
+        &host,
+        &["volume", "show", "nobody"],
+        3,
+        &["error: there is no volume nobody", "code:  E3-NO-VOLUME"],
     );
 }
 
@@ -221,6 +221,46 @@ fn a_state_directory_has_one_process_and_a_port_one_listener() {
         &["E6-HELD", "is held by host", "--take-over"],
     );
     assert_eq!(daemon.stop(), 0);
+}
+
+/// A disk that is not mounted leaves an empty directory behind: that is no new store.
+#[test]
+fn a_store_that_is_not_mounted_is_not_made_anew() {
+    let folder = Folder::new("cli-unmounted");
+    let host = host(&folder);
+    let store = folder.join("store");
+    let away = ["E5-STORE-AWAY", "is not there", text(&store), "mount it"];
+    // Nothing was ever here: only what makes a volume makes a store, and nothing else is remembered.
+    for verb in [
+        &["volume", "attach", "vm"] as &[&str],
+        &["volume", "list"],
+        &["serve"],
+    ] {
+        check(&host, verb, 5, &away);
+        assert!(!store.exists());
+    }
+    host.json(&["volume", "create", "vm", "--size", "8MiB"]);
+    let moved = folder.join("moved");
+    std::fs::rename(&store, &moved).unwrap();
+    for there in [false, true] {
+        if there {
+            std::fs::create_dir(&store).unwrap();
+        }
+        for verb in [
+            &["serve"] as &[&str],
+            &["up"],
+            &["volume", "create", "other", "--size", "8MiB"],
+            &["volume", "show", "vm"],
+        ] {
+            check(&host, verb, 5, &away);
+        }
+        assert_eq!(store.exists(), there);
+    }
+    assert_eq!(std::fs::read_dir(&store).unwrap().count(), 0);
+    std::fs::remove_dir(&store).unwrap();
+    std::fs::rename(&moved, &store).unwrap();
+    let shown = host.json(&["volume", "show", "vm"]);
+    assert_eq!(shown["size_bytes"], 8 << 20, "{shown}");
 }
 
 #[test]

@@ -83,6 +83,11 @@ impl Verb {
         }
     }
 
+    /// See [`super::Request::makes_volume`].
+    pub(super) const fn makes_volume(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Import(_))
+    }
+
     pub(super) fn open_file(&self) -> Result<Option<File>> {
         match self {
             Self::Import(import) => open_image(&import.file).map(Some),

@@ -31,8 +31,13 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(root)?;
+    /// Opens the tree in `root`. `make`: an empty directory, or nothing, becomes one; else that is [`NotFound`].
+    ///
+    /// [`NotFound`]: io::ErrorKind::NotFound
+    pub(super) fn open(root: &Path, make: bool) -> io::Result<Self> {
+        if make {
+            std::fs::create_dir_all(root)?;
+        }
         let mark = root.join(MARK);
         match std::fs::read_to_string(&mark) {
             Ok(text) if text == MARK_TEXT => {}
@@ -53,6 +58,9 @@ impl Tree {
                         root.display(),
                         other.file_name().display()
                     )));
+                }
+                if !make {
+                    return Err(error);
                 }
                 crate::disk::replace(&mark, MARK_TEXT.as_bytes(), 0o644)?;
                 root.parent().map_or(Ok(()), sync_dir)?;
@@ -321,7 +329,7 @@ mod tests {
 
     fn tree() -> (tempfile::TempDir, Tree) {
         let dir = tempfile::tempdir().unwrap();
-        let tree = Tree::open(dir.path()).unwrap();
+        let tree = Tree::open(dir.path(), true).unwrap();
         tree.create_folder(Path::new("c")).unwrap();
         (dir, tree)
     }
@@ -396,7 +404,7 @@ mod tests {
     fn a_directory_of_other_things_is_no_store() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("letter"), "dear").unwrap();
-        assert!(Tree::open(dir.path()).is_err());
+        assert!(Tree::open(dir.path(), true).is_err());
     }
 
     #[test]
