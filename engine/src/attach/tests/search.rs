@@ -53,6 +53,17 @@ fn a_good_hint_costs_at_most_32_requests() {
     }
 }
 
+/// Two numbers per doubling: one on the way up, one on the way down; and what an attach asks beside the search.
+#[test]
+fn a_blind_search_without_a_hint_costs_the_logarithm_of_the_history() {
+    for count in [200, 1000, 5000, 20_000, 100_000_u64] {
+        let doublings = (count / ROOT_STRIDE).ilog2() + ROOT_STRIDE.ilog2();
+        let cost = check_search(count, None, true);
+        let bound = 34 + 2 * doublings as usize;
+        assert!(cost <= bound, "{count}: {cost} requests, at most {bound}");
+    }
+}
+
 #[test]
 fn a_root_that_step_1_read_is_not_read_again() {
     for count in [1, 3, 64, 65, 200] {
