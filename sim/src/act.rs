@@ -665,14 +665,13 @@ impl World {
             Notice::Committed { version, .. } => {
                 let s = &mut self.seats[seat];
                 let published = &self.volumes[s.volume].published;
-                let cut = published
+                let found = published
                     .iter()
                     .find(|(name, _)| name.version == version && Some(name.attach) == s.attach)
-                    .map(|(_, p)| p.cut);
-                if let (Some(history), Some(cut)) = (s.history.as_mut(), cut) {
+                    .map(|(name, p)| (*name, p.cut));
+                if let (Some(history), Some((name, cut))) = (s.history.as_mut(), found) {
                     history.set_stored(cut);
-                    let volume = &mut self.volumes[s.volume];
-                    volume.committed = volume.committed.max(cut);
+                    self.volumes[s.volume].is_committed(name, cut);
                 }
             }
             Notice::Fenced { .. } => self.seats[seat].saw_door = true,

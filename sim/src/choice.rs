@@ -110,6 +110,8 @@ dice! {
     DiskLost = "disk-lost",
     /// A wish becomes a clone of a snapshot, or of the present.
     Clone = "clone",
+    /// A confirmed object is not found: assumption A1 is broken.
+    FalseAbsence = "false-absence",
 }
 
 impl Die {

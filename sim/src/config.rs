@@ -107,6 +107,8 @@ pub struct Faults {
     pub node_miss: u32,
     /// Nodes of the store that go away for a while, in the run.
     pub node_downs: u32,
+    /// Without A1: the first false absence, per GET of a name that decides.
+    pub false_absence: u32,
 }
 
 /// Weights of guest operations.
@@ -196,7 +198,8 @@ pub struct Config {
     pub store_ms: u64,
     /// Whether requests go as HTTP through the store machine to a replicated Swift.
     pub wire: bool,
-    /// Whether assumption A1 holds: a confirmed write is found.
+    /// Whether assumption A1 holds: a confirmed write is found. Else the nodes that took one may be down together while
+    /// those that missed it are back: up to two GETs of one name hear 404.
     pub a1: bool,
     /// Whether a restart is followed by a read of every block before anything else.
     pub sweep: bool,
@@ -220,6 +223,12 @@ pub struct Bounds {
 }
 
 impl Config {
+    /// Assumption A1 does not hold: the first false absence strikes with that rate.
+    pub const fn break_a1(&mut self, ppm: u32) {
+        self.a1 = false;
+        self.faults.false_absence = ppm;
+    }
+
     /// Makes what was drawn no bigger than `bounds`.
     pub fn bound(&mut self, bounds: &Bounds) {
         if let Some(wishes) = bounds.wishes {
@@ -297,6 +306,9 @@ impl Config {
         d.harm(profile, &mut config.faults);
         if matches!(profile, Profile::Snapshot | Profile::Gc | Profile::All) {
             config.clones = d.rate(30);
+        }
+        if profile == Profile::Fencing && config.wire && d.of(3) == 2 {
+            config.break_a1(d.one_of(&[5_000, 20_000, 100_000]) as u32);
         }
         config
     }

@@ -245,6 +245,17 @@ impl World {
                 "a collection of any age left something as too young".into(),
             ));
         }
+        // With A1 broken: what was committed and is no part of the history is kept, and told.
+        let strays = self.volumes.iter().filter(|v| v.container == *container);
+        for stray in strays.flat_map(|v| &v.strays) {
+            let is_there = bucket.contains_key(&ObjectName::Root(*stray));
+            if !is_there || !collected.strays.contains(stray) {
+                return Err(wrong(format!(
+                    "{stray} was committed and is a stray; it is there: {is_there}, reported: {:?}",
+                    collected.strays
+                )));
+            }
+        }
         let is_dying = |name: &RootName| newest.dying.iter().any(|dying| dying.root == *name);
         for (name, object) in bucket {
             if let (ObjectName::Root(root), Content::Root(stray, _)) = (name, &object.content)

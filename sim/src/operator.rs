@@ -339,6 +339,12 @@ impl World {
                 self.begin_history(seat, root.name);
                 self.sweep(seat);
             }
+            (Verdict::Refused(Refusal::NoSuchSnapshot), Wished1::Reader(_))
+                if !self.volumes[self.seats[seat].volume].strays.is_empty() =>
+            {
+                // With A1 broken an answered snapshot may be a stray.
+                self.reader_ends(seat);
+            }
             (Verdict::Refused(Refusal::NoSuchSnapshot), Wished1::Reader(Some(name))) => {
                 // I3: what was answered is in the history, whoever holds it now.
                 let text = format!("snapshot {name} was answered, and is not there");
@@ -563,6 +569,20 @@ impl World {
         self.unpark(seat);
     }
 
+    // What A1 is for: without it a taker may miss a confirmed root, or a holder the door; then what was committed last is no
+    // part of the history any more. The promise that is left: nothing is overwritten (S3), and the stray is reported (G2).
+    fn is_fork(&mut self, volume: usize, base: RootName) -> bool {
+        let lied = self.wire.as_ref().is_some_and(crate::wire::Wire::has_lied);
+        let lost = self.volumes[volume].committed_root;
+        let is_it = lied && !self.config.a1 && lost.is_some();
+        if is_it {
+            self.trace.tell(self.now, || {
+                format!("FORK: {base} goes on, {lost:?} is a stray")
+            });
+        }
+        is_it
+    }
+
     fn begin_history(&mut self, seat: usize, base: RootName) {
         let volume = self.seats[seat].volume;
         let Some(published) = self.volumes[volume].published.get(&base) else {
@@ -570,8 +590,14 @@ impl World {
             self.fail(Violation::new("F2", text));
             return;
         };
+        let published = published.clone();
         let (cut, committed) = (published.cut, self.volumes[volume].committed);
-        if cut < committed && self.seats[seat].role != Role::Reads {
+        if cut < committed && self.seats[seat].role != Role::Reads && self.is_fork(volume, base) {
+            self.trace.forks += 1;
+            let own = &mut self.volumes[volume];
+            own.committed = cut;
+            own.strays.extend(own.committed_root.replace(base));
+        } else if cut < committed && self.seats[seat].role != Role::Reads {
             let text = format!(
                 "the history goes on from {base}, cut {cut}; cut {committed} was committed"
             );
@@ -744,8 +770,7 @@ impl World {
         if let Some(history) = self.seats[seat].history.as_mut() {
             history.set_stored(root.cut.0);
         }
-        let volume = &mut self.volumes[self.seats[seat].volume];
-        volume.committed = volume.committed.max(root.cut.0);
+        self.volumes[self.seats[seat].volume].is_committed(root.name, root.cut.0);
         if let Wished1::Snapshot(name, key) = &wished.what {
             self.snapshots.push((self.seats[seat].volume, name.clone()));
             let listed = root

@@ -12,6 +12,8 @@ pub struct Trace {
     pub events: u64,
     /// Guest operations answered.
     pub operations: u64,
+    /// Histories that went on from below what was committed, with A1 broken.
+    pub forks: u64,
     /// Engine events by kind.
     pub kinds: BTreeMap<&'static str, u64>,
     /// Faults that struck, by die.
@@ -55,6 +57,7 @@ impl Trace {
     pub fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.operations += other.operations;
+        self.forks += other.forks;
         for (kind, n) in &other.kinds {
             *self.kinds.entry(kind).or_default() += n;
         }

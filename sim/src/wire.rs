@@ -26,6 +26,9 @@ use std::sync::Arc;
 
 const PREFIX: &str = "m-";
 
+/// False absences of a run in which A1 is broken: enough to deceive one that asks twice.
+const LIES: u32 = 2;
+
 /// A process's machine.
 struct Client {
     machine: StoreMachine<Arc<Stored>, Outcome<Blocks>>,
@@ -91,7 +94,9 @@ pub(crate) struct Wire {
     down: Option<usize>,
     /// How far each proxy's clock is ahead, in microseconds.
     clocks: Vec<u64>,
-    a1: bool,
+    /// False absences that may still be told, all of one name: without A1.
+    lies: u32,
+    lied: Option<String>,
 }
 
 impl Wire {
@@ -105,8 +110,14 @@ impl Wire {
             numbers: 0,
             down: None,
             clocks,
-            a1,
+            lies: if a1 { 0 } else { LIES },
+            lied: None,
         }
+    }
+
+    /// Whether a confirmed object was not found.
+    pub(crate) const fn has_lied(&self) -> bool {
+        self.lied.is_some()
     }
 
     /// A process starts: it has no token and no connection.
@@ -395,14 +406,14 @@ impl World {
         }
     }
 
-    // The nodes that a request reaches now. With A1, at most one is missed.
+    // The nodes that a request reaches now: at most one is missed.
     fn reach(&mut self, n: u64, nth: u64) -> Reach {
         let mut reach = EVERY_NODE;
-        let (down, a1) = (self.wire().down, self.wire().a1);
+        let down = self.wire().down;
         if let Some(node) = down {
             reach &= !(1 << node);
         }
-        if down.is_none() || !a1 {
+        if down.is_none() {
             let ppm = self.config.faults.node_miss;
             if self.strikes(Die::NodeMiss, n << 4 | nth, ppm) {
                 let node = self
@@ -606,7 +617,36 @@ impl World {
         }
     }
 
+    // Without A1: the nodes that took the write are down together, and those that missed it are back.
+    fn lies(&mut self, n: u64, order: usize, reach: Reach) -> bool {
+        let wire = self.wire();
+        let Some(exchange) = wire.exchanges.get(&n).filter(|_| wire.lies > 0) else {
+            return false;
+        };
+        let path = exchange.path.clone();
+        let decides = ["/versions/", "/doors/", "/opened/", "/claims/"];
+        let is_there = wire.swift.get(&path, &exchange.read, order, reach).is_ok();
+        let goes_on = wire.lied.as_ref().map(|lied| *lied == path);
+        if !is_there || goes_on == Some(false) || !decides.iter().any(|d| path.contains(d)) {
+            return false;
+        }
+        let ppm = self.config.faults.false_absence;
+        if goes_on.is_none() && !self.strikes(Die::FalseAbsence, n, ppm) {
+            return false;
+        }
+        self.trace
+            .tell(self.now, || format!("A1 is broken: {path} is not found"));
+        let wire = self.wire();
+        wire.lies -= 1;
+        wire.lied = Some(path);
+        true
+    }
+
     fn answer_get(&mut self, n: u64, order: usize, reach: Reach) {
+        if self.lies(n, order, reach) {
+            self.reply_status(n, 404);
+            return;
+        }
         let wire = self.wire();
         let Some(exchange) = wire.exchanges.get(&n) else {
             return;

@@ -156,8 +156,20 @@ pub(crate) struct Vol {
     /// Generations that passed their look, and whose they are.
     pub(crate) served: BTreeMap<u64, StateDirId>,
     pub(crate) born: bool,
-    /// The highest cut that was ever called committed: no history goes on from below it.
+    /// The highest cut that was called committed, and its root: no history goes on from below it.
     pub(crate) committed: u64,
+    pub(crate) committed_root: Option<RootName>,
+    /// Committed roots that became strays, with A1 broken.
+    pub(crate) strays: Vec<RootName>,
+}
+
+impl Vol {
+    /// A root of that cut is called committed.
+    pub(crate) fn is_committed(&mut self, root: RootName, cut: u64) {
+        if cut >= self.committed {
+            (self.committed, self.committed_root) = (cut, Some(root));
+        }
+    }
 }
 
 /// How far the run is.
@@ -348,6 +360,8 @@ impl World {
             served: BTreeMap::new(),
             born: false,
             committed: 0,
+            committed_root: None,
+            strays: Vec::new(),
         });
         n
     }
