@@ -66,6 +66,15 @@ pub(super) fn size(document: &Value, key: &str) -> String {
         .map_or_else(|| "-".to_owned(), show_size)
 }
 
+/// What was uploaded for an answer: its bytes, and in how many objects.
+pub(super) fn uploaded(document: &Value) -> String {
+    let objects = match document.get("puts").and_then(Value::as_u64) {
+        Some(1) => "1 object".to_owned(),
+        _ => format!("{} objects", text(document, "puts")),
+    };
+    format!("{} in {objects}", size(document, "uploaded_bytes"))
+}
+
 /// The items of a list in a document.
 pub(super) fn items<'a>(document: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     document
@@ -78,6 +87,14 @@ pub(super) fn items<'a>(document: &'a Value, key: &str) -> impl Iterator<Item = 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_object_is_one() {
+        for (puts, said) in [(1, "4 KiB in 1 object"), (2, "4 KiB in 2 objects")] {
+            let document = serde_json::json!({ "uploaded_bytes": 4096, "puts": puts });
+            assert_eq!(uploaded(&document), said);
+        }
+    }
 
     #[test]
     fn columns_are_aligned() {

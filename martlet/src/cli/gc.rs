@@ -85,11 +85,8 @@ pub(super) fn show(document: &Value) -> String {
             number("roots_deleted"),
         );
         for (key, what) in [
-            (
-                "versions_in_grace",
-                "superseded versions stay for their grace",
-            ),
-            ("orphans_too_young", "orphans stay until they are older"),
+            ("versions_in_grace", "superseded, still in grace"),
+            ("orphans_too_young", "orphaned, still too young"),
         ] {
             if number(key) > 0 {
                 text += &format!("; {} {what}", number(key));

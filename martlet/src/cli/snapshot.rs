@@ -52,13 +52,12 @@ impl Verb {
     pub(super) fn show(&self, document: &Value) -> String {
         match self {
             Self::Create(_) => {
-                let uploaded = answer::size(document, "uploaded_bytes");
+                let uploaded = answer::uploaded(document);
                 format!(
-                    "snapshot {}@{} is committed as version {} ({uploaded} in {} objects, {} ms; the cut took {} µs)\n",
+                    "snapshot {}@{} is committed as version {} ({uploaded}, {} ms; the cut took {} µs)\n",
                     answer::text(document, "volume"),
                     answer::text(document, "snapshot"),
                     answer::text(document, "version"),
-                    answer::text(document, "puts"),
                     answer::text(document, "elapsed_ms"),
                     answer::text(document, "cut_microseconds"),
                 )

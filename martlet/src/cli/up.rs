@@ -196,6 +196,7 @@ pub(super) async fn up(common: &Common, up: Up) -> Result<()> {
 pub(super) async fn serve(common: &Common, serve: Serve) -> Result<()> {
     let mut stop = Stop::new()?;
     let daemon = Daemon::start(common, serve.listen.as_deref(), serve.snapshots, false).await?;
+    daemon.say_ready();
     stop.wait().await;
     daemon.stop(serve.publish_on_stop).await;
     Ok(())
@@ -259,10 +260,14 @@ impl Daemon {
         // need not. A volume that has to wait for the store keeps nobody waiting for long.
         let _ = tokio::time::timeout(READY, opening_all(&mut opening)).await;
         opening.detach_all();
-        let gates = host.running().into_iter().map(|d| *d.gate().borrow());
-        let count = gates.filter(|gate| *gate == Gate::Open).count();
-        eprintln!("ready: {count} volumes at {}", front.bound());
         Ok(Self { host, front })
+    }
+
+    /// For people, and for scripts that wait.
+    fn say_ready(&self) {
+        let running = self.host.running().into_iter();
+        let open = running.filter(|driver| *driver.gate().borrow() == Gate::Open);
+        eprintln!("ready: {} volumes at {}", open.count(), self.front.bound());
     }
 
     /// The clean stop: no new commands, then everything that was answered is synced.

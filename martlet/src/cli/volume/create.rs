@@ -189,9 +189,7 @@ pub(in crate::cli) fn show(document: &Value) -> String {
         answer.line("clone of", answer::text(document, "parent"));
     }
     if document.get("uploaded_bytes").is_some() {
-        let puts = answer::text(document, "puts");
-        let uploaded = answer::size(document, "uploaded_bytes");
-        answer.line("uploaded", format!("{uploaded} in {puts} objects"));
+        answer.line("uploaded", answer::uploaded(document));
     }
     answer.text()
 }
