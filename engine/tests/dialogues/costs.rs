@@ -1,8 +1,10 @@
-//! What a snapshot says that it cost is what came to the store.
+//! What the store is asked, and how often: what a snapshot says that it cost, and what a host asks that lost its volume.
 
 use crate::harness::Harness;
-use crate::snapshot;
-use engine::command::Verdict;
+use crate::{snapshot, taken_over};
+use engine::command::{Verdict, Wish};
+use engine::effect::{Gate, GateReason};
+use engine::time::Duration;
 use std::collections::BTreeMap;
 
 #[test]
@@ -28,4 +30,19 @@ fn a_snapshot_counts_the_puts_and_bytes_that_made_it() {
         assert_eq!(committed.puts, new.len() as u64, "{grains} grains");
         before = after;
     }
+}
+
+#[test]
+fn who_was_fenced_waits_a_watch_before_it_tries_again() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    let watch = host.limits.watch;
+    taken_over(&host, 2);
+    host.wish(Wish::Look);
+    assert_eq!(host.gates.last(), Some(&Gate::Closed(GateReason::Fenced)));
+    let asked = host.store.borrow().requests;
+    host.pass(watch - Duration::from_millis(1));
+    assert_eq!(host.store.borrow().requests, asked);
+    host.pass(Duration::from_millis(1));
+    assert!(host.store.borrow().requests > asked);
 }

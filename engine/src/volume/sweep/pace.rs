@@ -71,3 +71,19 @@ pub(super) const fn window(is_wished: bool) -> usize {
         false => WINDOW_OWN,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_of_one_host_are_spread_over_an_eighth() {
+        let limits = Limits {
+            collect_interval: Duration::from_secs(2048),
+            min_age: Duration::from_secs(1),
+            ..Limits::default()
+        };
+        let pause = |share| pause(&limits, VolumeId([share; 16])).as_secs();
+        assert_eq!([pause(0), pause(1), pause(255)], [2048, 2049, 2048 + 255]);
+    }
+}
