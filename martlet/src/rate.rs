@@ -233,7 +233,8 @@ mod tests {
             while let Some((_, bytes)) = shaper.due(at) {
                 went.push((now, bytes));
             }
-            if let Some((_, bytes)) = offers.pop_front_if(|(at, _)| *at <= now) {
+            let is_due = offers.front().is_some_and(|(at, _)| *at <= now);
+            if let Some((_, bytes)) = is_due.then(|| offers.pop_front()).flatten() {
                 tag += 1;
                 match shaper.submit(at, Way::Write, Tag(tag), bytes, bytes) {
                     Turn::Now(bytes) => went.push((now, bytes)),

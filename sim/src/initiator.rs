@@ -20,6 +20,9 @@ pub(crate) const WIRE: u64 = u64::MAX - 1;
 /// Not a guest: those who found no room look again.
 const THIRSTY: u32 = u32::MAX;
 
+/// A reader whose version was collected stops after so many blocks that it found gone.
+const MISSES_MAX: u32 = 20;
+
 impl World {
     /// Guests that waited for the gate go on.
     pub(crate) fn unpark(&mut self, seat: usize) {
@@ -348,9 +351,15 @@ impl World {
         }
         if asked.op == SWEEP {
             let extent = asked.extents[0];
-            let sweep = &mut self.seats[seat].sweep;
+            let s = &mut self.seats[seat];
+            let is_damaged = matches!(reply, Reply::Failed(Failure::Damaged { .. }));
+            s.misses += u32::from(is_damaged && s.is_behind);
+            let sweep = &mut s.sweep;
             match reply {
                 Reply::Read(_) => {}
+                // Each verdict takes the store half a minute, and nothing bounds the time of a thousand: a reader whose
+                // version was collected has seen enough.
+                Reply::Failed(Failure::Damaged { .. }) if s.misses >= MISSES_MAX => sweep.clear(),
                 // Damage that the oracle accepts stays; what lies beside it is read block by block.
                 Reply::Failed(Failure::Damaged { .. }) if extent.count.0 == 1 => {}
                 Reply::Failed(Failure::Damaged { .. }) => {

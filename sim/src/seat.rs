@@ -193,6 +193,8 @@ pub struct Seat {
     pub is_recovered: bool,
     /// A reader whose version was collected.
     pub is_behind: bool,
+    /// Blocks of it that the reader found gone.
+    pub misses: u32,
     /// Whether it was told that the next door is shut.
     pub saw_door: bool,
     /// Whether it gave the volume up, or another has it.

@@ -406,6 +406,7 @@ impl World {
             history_generation: 0,
             is_recovered: false,
             is_behind: false,
+            misses: 0,
             saw_door: false,
             released: false,
             loads: VecDeque::new(),

@@ -379,7 +379,7 @@ impl<P: Payload> Volume<P> {
             // The disk may have failed. What is whole here may be saved then, but only behind a synced intent note: else a
             // restart would number new writes below this cut. A detach waits in this line behind its own.
             let detaches = self.publishing.cuts.iter().any(|cut| cut.detach);
-            if !self.own.is_emergency() && !(detaches && self.journal.is_read_only()) {
+            if !(self.own.is_emergency() || detaches && self.journal.is_read_only()) {
                 return false;
             }
         }
