@@ -114,7 +114,8 @@ impl World {
         };
         let lost = self.same(seat, root, &restored, &content)?;
         let is_nameless = self.seats[seat].is_nameless;
-        if attribute_numbers(&root.attributes) != attributes && !is_nameless {
+        let stated = attribute_numbers(&root.attributes);
+        if stated != attributes && !is_nameless {
             let text = format!(
                 "{} has attributes {:?}, should have {attributes:?}",
                 root.name, root.attributes
@@ -124,9 +125,10 @@ impl World {
         let cut = root.cut.0;
         self.volumes[volume].published.insert(
             root.name,
+            // Whoever goes on from this root has what it states: a lost record of an attribute comes back nowhere.
             Published {
                 content,
-                attributes,
+                attributes: stated,
                 cut,
                 lost,
             },

@@ -7,6 +7,7 @@ use crate::choice::{Choices, Die};
 use crate::config::Config;
 use crate::disk::{Disk, End, Survival};
 use crate::iscsi::Front;
+use crate::operator::AGAIN_ATTACH;
 use crate::oracle::Violation;
 use crate::payload::{Blocks, Stamp, Summing};
 use crate::seat::{Flying, Role, Seat};
@@ -502,6 +503,11 @@ impl World {
         self.draw_crash(seat);
         self.drain(seat);
         self.open(seat);
+        let s = &self.seats[seat];
+        if self.phase == Phase::Healing && s.released && s.role != Role::Reads && !s.gone {
+            // It gave the volume up and died before faults stopped: the operator asks what there is to ask of it.
+            self.again_after(seat, SEC, AGAIN_ATTACH);
+        }
     }
 
     // When this process will die, counted in effects.
