@@ -31,6 +31,11 @@ fn flip(path: &Path, at: usize) {
 /// A volume of two chunks' content, its snapshot committed, nothing of it cached.
 fn volume(folder: &Folder) -> (Host, PathBuf) {
     let host = Host::new(&Store::dir(&folder.0), &folder.join("state"));
+    import(&host, folder);
+    (host, folder.join("store"))
+}
+
+fn import(host: &Host, folder: &Folder) {
     let image = folder.join("image.raw");
     let mut bytes = vec![0; 32 << 20];
     // The first grains of chunks 0 and 2: each in an object of its own.
@@ -40,7 +45,6 @@ fn volume(folder: &Folder) -> (Host, PathBuf) {
     std::fs::write(&image, bytes).unwrap();
     host.json(&["volume", "import", text(&image), "vm"]);
     host.json(&["volume", "evict", "vm"]);
-    (host, folder.join("store"))
 }
 
 /// MEDIUM ERROR for what is damaged, the rest as ever, the object's name in the log.
@@ -56,7 +60,7 @@ fn check_medium_error(host: &Host, object: &str) {
     // Blocks that were written anew are good again.
     session.write_now(0, &stamps::extent(0, 8, 2)).unwrap();
     assert_eq!(stamps::number(0, &session.read_now(0, 1).unwrap()), 2);
-    assert!(daemon.log().contains(object), "{}", daemon.log());
+    daemon.wait_log(object);
     assert_eq!(daemon.stop(), 0);
     let out = host.run(&["volume", "export", "vm", "-"]);
     assert_eq!(out.code, 8, "{}", out.stderr);
@@ -89,6 +93,43 @@ fn a_short_object_is_a_medium_error() {
     let bytes = std::fs::read(&object).unwrap();
     std::fs::write(&object, &bytes[..1000]).unwrap();
     check_medium_error(&host, object.file_name().unwrap().to_str().unwrap());
+}
+
+/// The object servers' files that hold these bytes, and where.
+fn files_with(store: &Path, bytes: &[u8]) -> Vec<(PathBuf, usize)> {
+    let files = objects(store, "").into_iter();
+    let data = files.filter(|file| file.extension().is_some_and(|e| e == "data"));
+    data.filter_map(|file| {
+        let content = std::fs::read(&file).unwrap();
+        let at = content.windows(bytes.len()).position(|w| w == bytes)?;
+        Some((file, at))
+    })
+    .collect()
+}
+
+/// Swift serves ranges of a rotten object without a word: their checksums tell.
+#[test]
+fn a_rotten_object_of_swift_is_a_medium_error_and_named() {
+    let folder = Folder::new("damage-swift");
+    let store = Store::swift();
+    let Store::Swift(swift) = &store else {
+        unreachable!("asked for");
+    };
+    // The store is asked for 30 s before anything is called damaged; BUSY would come before.
+    let host = Host::new(&store, &folder.join("state"))
+        .with("limits.busy_after=1m")
+        .with("swift.damage_asks=3")
+        .with("swift.damage_span=30s");
+    import(&host, &folder);
+    let found = files_with(swift.folder(), &stamps::block(0, 1));
+    let [(file, at)] = &found[..] else {
+        panic!("one replica: {found:?}");
+    };
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[*at] ^= 1;
+    // In place: the object's metadata are attributes of this very file.
+    std::fs::write(file, bytes).unwrap();
+    check_medium_error(&host, "chunks/00000000/00000000-");
 }
 
 /// Another host finds a volume of which an object is not what it must be.

@@ -1,7 +1,7 @@
 //! `gc`: what interrupted work left goes, and what versions need stays.
 
 use crate::support::initiator::Initiator;
-use crate::support::{Folder, Host, Store, stamps, text};
+use crate::support::{Folder, Host, Store, stamps, text, wait_until};
 use serde_json::json;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -100,15 +100,6 @@ fn eager(host: Host) -> Host {
         .with("limits.checkpoint_interval=1s")
 }
 
-#[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < until, "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn a_daemon_collects_what_a_killed_snapshot_left_in_swift() {
     let folder = Folder::new("gc-own-swift");
@@ -147,9 +138,7 @@ fn a_daemon_collects_what_a_killed_snapshot_left_in_swift() {
     let is_gone = |e: &Exchange| e.method == "DELETE" && e.path == left[0] && e.status == 204;
     let gone = relay.wait_until(Duration::from_secs(60), |log| log.iter().any(is_gone));
     assert!(gone, "{left:?} is left:\n{}", daemon.log());
-    wait_until("the log says nothing of it", || {
-        daemon.log().contains("collected what no version needs")
-    });
+    daemon.wait_log("collected what no version needs");
     // What it had is published under another name.
     host.json(&["volume", "evict", "vm"]);
     for (lba, number) in [(0, 1), (63, 1), (64, 2)] {
@@ -186,7 +175,7 @@ fn a_daemon_collects_orphans_of_a_directory() {
     let daemon = host.serve();
     let mut session = daemon.login("vm");
     session.write_now(0, &stamps::extent(0, 64, 1)).unwrap();
-    wait_until("the orphan stays", || !left.exists());
+    wait_until("the orphan goes", || !left.exists());
     host.json(&["volume", "evict", "vm"]);
     let bytes = session.read_now(63, 1).unwrap();
     assert_eq!(stamps::number(63, &bytes), 1);
@@ -223,7 +212,7 @@ fn pins_go(store: &Store, folder: &Folder) {
     // Some blocks are the parent's still: the pin holds.
     let mut child = daemon.login("child");
     fill(&mut child, 8..BLOCKS, 2);
-    wait_until("no checkpoint of the child", || version() > 0);
+    wait_until("a checkpoint of the child", || version() > 0);
     let asked = host.json(&["gc", "parent"]);
     let none: Vec<String> = Vec::new();
     assert_eq!(asked["volumes"][0]["pins_dropped"], json!(none), "{asked}");
@@ -231,7 +220,7 @@ fn pins_go(store: &Store, folder: &Folder) {
     assert_eq!(stamps::number(0, &child.read_now(0, 1).unwrap()), 1);
     // All its own: it goes, and nobody has to ask for that.
     child.write_now(0, &stamps::extent(0, 8, 3)).unwrap();
-    wait_until("the pin stays", || clones() == 0);
+    wait_until("the pin goes", || clones() == 0);
     for (session, lba, number) in [(&mut child, 8, 2), (&mut parent, 0, 1)] {
         let bytes = session.read_now(lba, 1).unwrap();
         assert_eq!(stamps::number(lba, &bytes), number, "block {lba}");

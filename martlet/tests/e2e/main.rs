@@ -3,6 +3,7 @@
 //! Needs what `tests/install.sh` installs. `MARTLET_LONG=1` runs the longer variants.
 
 mod cli;
+mod clients;
 mod clone;
 mod costs;
 mod damage;

@@ -58,10 +58,9 @@ fn take_over(store: &Store, folder: &Folder) {
     let snapshot = first.run(&["snapshot", "create", "vm@late"]);
     assert_ne!(snapshot.code, 0, "the old host answers a snapshot");
     let told = |daemon: &Daemon| {
-        daemon
-            .log()
-            .matches("another host took the volume over")
-            .count()
+        let news = "another host took the volume over";
+        daemon.wait_log(news);
+        daemon.log().matches(news).count()
     };
     assert_eq!(told(&daemon), 1, "{}", daemon.log());
 

@@ -234,6 +234,12 @@ impl Daemon {
         self.log.lock().expect("whole").clone()
     }
 
+    /// Waits until the log says this: its lines come a little after what they tell of.
+    #[track_caller]
+    pub(crate) fn wait_log(&self, text: &str) {
+        wait_until(text, || self.log().contains(text));
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
@@ -308,6 +314,16 @@ pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     text
+}
+
+/// Waits for what has to become so within a minute.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < until, "not seen: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// A path as an argument.
