@@ -1,8 +1,8 @@
-//! Which pins hold nothing any more: their child is gone, or no live version of it reaches the parent.
+//! Which pins hold nothing any more: their child is gone, or no live version of it reaches the parent or what that stands on.
 //!
 //! ```text
 //!  a pin ─► inspect the child ─► no superblock: drop │ unborn: keep │ its newest root ─► every version that it lists or pins
-//!           ─► a reference into the parent: keep │ none in any root, none in any leaf: drop
+//!           ─► a reference out of the child: keep │ none in any root, none in any leaf: drop
 //! ```
 //!
 //! Shape      one child after the other; the usual child references a leaf of its parent, and its newest root tells.
@@ -48,7 +48,6 @@ enum Stage {
 /// [`Unpin::poll_timeout`].
 #[derive(Clone, Debug)]
 pub(crate) struct Unpin {
-    own: Container,
     deadline: Duration,
     window: usize,
     /// The first is being checked.
@@ -64,10 +63,9 @@ pub(crate) struct Unpin {
 }
 
 impl Unpin {
-    /// A check of `pins`, which are in the newest root of `own`; `window`: requests under way at once.
-    pub(crate) fn new(own: Container, pins: Vec<Pin>, deadline: Duration, window: usize) -> Self {
+    /// A check of `pins`, which are in one newest root; `window`: requests under way at once.
+    pub(crate) fn new(pins: Vec<Pin>, deadline: Duration, window: usize) -> Self {
         Self {
-            own,
             deadline,
             window,
             pins: pins.into(),
@@ -175,13 +173,12 @@ impl Unpin {
 
     /// Goes through the leaves of a version of the child.
     fn read_root(&mut self, root: &Root) {
-        if (root.leaves.values()).any(|at| at.container.as_ref() == Some(&self.own)) {
+        let is_foreign = |c: &Container| *c != root.container;
+        if (root.leaves.values()).any(|at| at.container.as_ref().is_some_and(is_foreign)) {
             return self.next(false);
         }
         for (index, at) in &root.leaves {
-            let is_childs = at.container.as_ref().is_none_or(|c| *c == root.container);
-            // A leaf of another ancestor names only what is older than us.
-            if !is_childs || !self.seen.insert(at.hash) {
+            if !self.seen.insert(at.hash) {
                 continue;
             }
             match root.riding.get(index) {
@@ -192,12 +189,14 @@ impl Unpin {
         }
     }
 
-    /// Whether the leaf names an object of ours.
+    /// Whether the leaf names an object of ours, or of an ancestor: that one is asked for us, and the version that our pin
+    /// keeps answers for it.
     fn is_named(&self, leaf: &Leaf) -> bool {
         let layers = leaf.entries.values().flat_map(|entry| &entry.layers);
         layers.into_iter().any(|layer| match &layer.kind {
             LayerKind::Data(section) | LayerKind::Part { section, .. } => {
-                section.object.container == self.own
+                let child = self.pins.front().map(|pin| &pin.child);
+                child != Some(&section.object.container)
             }
             LayerKind::Hole | LayerKind::Lost { .. } => false,
         })

@@ -406,6 +406,35 @@ fn a_search_that_is_due_while_another_waits_for_its_attach_turns_in_no_ring() {
 }
 
 #[test]
+fn a_pin_holds_while_its_child_reaches_beyond_the_parent() {
+    // What the grandchild stands on is the grandparent's, and the parent's pin is all that keeps that there.
+    let (grandparent, mut parent) = with_a_child();
+    let container = Container::new("grandchild", VolumeId([9; 16]));
+    let store = Rc::clone(&grandparent.store);
+    let mut child = Harness::host_of(container.clone(), store, 3, parent.geometry, bare());
+    let spec = BirthSpec {
+        geometry: parent.geometry,
+        kind: VolumeKind::Disk,
+        parent: Some(child_container()),
+        attributes: Vec::new(),
+    };
+    assert!(matches!(child.wish(Wish::Birth(spec)), Verdict::Begun));
+    let pinned = parent.wish(Wish::Pin {
+        child: container,
+        snapshot: None,
+    });
+    let Verdict::Pinned(base) = pinned else {
+        panic!("{pinned:?}");
+    };
+    let base = Some(base);
+    let verdict = child.wish(Wish::FinishBirth { base });
+    assert!(matches!(verdict, Verdict::Born(_)), "{verdict:?}");
+    assert_eq!(collect(&mut parent).unpinned, []);
+    assert_eq!(pins(&parent), 1);
+    assert_eq!(child.read(0, 8), [1; 8]);
+}
+
+#[test]
 fn a_pin_holds_while_the_store_does_not_say() {
     let (mut parent, _child) = with_a_child();
     let gone = (child_container(), ObjectName::Volume.to_string());

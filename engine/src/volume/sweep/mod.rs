@@ -299,9 +299,9 @@ impl<P: Payload> Volume<P> {
     }
 
     fn check_pins(&mut self, root: &Root) {
-        let (container, deadline) = (self.container.clone(), self.limits.store_deadline);
+        let deadline = self.limits.store_deadline;
         let window = pace::window(!self.sweep.served.is_empty());
-        let unpin = Unpin::new(container, root.pins.clone(), deadline, window);
+        let unpin = Unpin::new(root.pins.clone(), deadline, window);
         self.sweep.unpin = Some(Box::new(unpin));
     }
 
