@@ -119,6 +119,19 @@ impl World {
         strikes
     }
 
+    /// Whether the journal has room for guests. There was none a moment ago: those who waited are served from now on.
+    pub(crate) fn look_for_room(&mut self, seat: usize) {
+        let s = &mut self.seats[seat];
+        let Some((used, total)) = s.engine.as_ref().map(|e| e.status().files) else {
+            return;
+        };
+        if s.was_full {
+            s.held_up_until = s.held_up_until.max(self.now + SEC);
+        }
+        // Two are kept in reserve, and a third may be all but full.
+        s.was_full = used + 3 >= total;
+    }
+
     /// Harm may come to a page of the journal, `often` times as likely as the configuration says.
     pub(crate) fn harm_journal(&mut self, seat: usize, entity: u64, often: u32) {
         let faults = &self.config.faults;
@@ -173,6 +186,7 @@ impl World {
                 head.body.extents()
             )
         });
+        self.look_for_room(seat);
         let checked = self.record(seat, &head, &stamps);
         self.check(checked);
         if u64::from(head.page) * 4096 != at || head.file != file {
@@ -323,6 +337,8 @@ impl World {
             wait = self
                 .choices
                 .between(Die::DiskStall, n, 1, 10 * MS, 60 * SEC);
+            let s = &mut self.seats[seat];
+            s.held_up_until = s.held_up_until.max(self.now + wait + 30 * SEC);
         }
         let life = self.seats[seat].life;
         self.seats[seat]
@@ -661,7 +677,10 @@ impl World {
             Notice::JournalFull | Notice::StoreWaiting { .. } => {
                 self.seats[seat].may_be_busy = true
             }
-            Notice::Attached(generation) => self.goes_on(seat, generation),
+            Notice::Attached(generation) => {
+                self.seats[seat].attached_at = self.now;
+                self.goes_on(seat, generation);
+            }
             Notice::Committed { version, .. } => {
                 let s = &mut self.seats[seat];
                 let published = &self.volumes[s.volume].published;
@@ -674,7 +693,10 @@ impl World {
                     self.volumes[s.volume].is_committed(name, cut);
                 }
             }
-            Notice::Fenced { .. } => self.seats[seat].saw_door = true,
+            Notice::Fenced { .. } => {
+                self.seats[seat].saw_door = true;
+                self.seats[seat].attached_at = u64::MAX;
+            }
             Notice::FileCondemned(_) | Notice::Collected(_) => {}
         }
     }

@@ -4,6 +4,7 @@ use crate::choice::Die;
 use crate::exhaustive::Act;
 use crate::iscsi::bytes::symbolic;
 use crate::oracle::Violation;
+use crate::oracle::progress::check_local;
 use crate::payload::{Blocks, Stamp, push_stamps};
 use crate::seat::{Asked, Role, Wished1};
 use crate::workload::{Kind, Plan, plan};
@@ -204,6 +205,7 @@ impl World {
         } else {
             Vec::new()
         };
+        let oldest = if has_floors { history.oldest(first) } else { 0 };
         let mut expect = Vec::new();
         let stamp = Stamp {
             volume,
@@ -287,6 +289,7 @@ impl World {
             aborted: false,
             is_crowded: false,
             at: self.now,
+            oldest,
         };
         s.asked.insert(tag, asked);
         let life = s.life;
@@ -344,6 +347,8 @@ impl World {
         self.wake(seat);
         let checked = self.check_reply(seat, tag, &asked, &reply);
         self.check(checked);
+        let checked = self.check_progress(seat, tag, &asked, &reply);
+        self.check(checked);
         if asked.wire.is_some() {
             self.session_replied(seat, &asked, &reply);
             self.reply_session(seat, tag, reply);
@@ -390,6 +395,44 @@ impl World {
                 self.think(seat, slot, asked.op);
             }
         }
+    }
+
+    // P11, L5: what needs nothing of the store does not wait for it.
+    fn check_progress(
+        &mut self,
+        seat: usize,
+        tag: u64,
+        asked: &Asked,
+        reply: &Reply<Blocks>,
+    ) -> Result<(), Violation> {
+        self.look_for_room(seat);
+        let (now, s) = (self.now, &mut self.seats[seat]);
+        let compares = s.asked.values().any(|a| a.kind == Kind::CompareAndWrite);
+        if compares || asked.kind == Kind::CompareAndWrite {
+            // Writes of its blocks wait for what it reads.
+            s.held_up_until = s.held_up_until.max(now + 1);
+        }
+        let is_local = match asked.kind {
+            Kind::Read => (s.history.as_ref()).is_some_and(|h| asked.oldest > h.stored()),
+            Kind::Write | Kind::Flush | Kind::Discard | Kind::WriteZeroes | Kind::Attribute => true,
+            Kind::CompareAndWrite | Kind::Wrong => false,
+        };
+        let is_excused = asked.at < s.attached_at
+            || s.attached_at == u64::MAX
+            || asked.at <= s.held_up_until
+            || s.was_full
+            || s.disk_hurt
+            || asked.is_crowded
+            || asked.aborted
+            || s.role == Role::Reads
+            || !matches!(reply, Reply::Busy | Reply::Done { .. } | Reply::Read(_));
+        if !is_local || is_excused {
+            return Ok(());
+        }
+        let outage = self.outage || self.outage_ended > asked.at;
+        let busy = matches!(reply, Reply::Busy);
+        let what = format!("#{tag}, a {:?} of {:?},", asked.kind, asked.extents);
+        check_local(&what, busy, now - asked.at, outage)
     }
 
     fn check_reply(

@@ -369,6 +369,18 @@ impl World {
         }
     }
 
+    // A generation is opened: from now on readers find what it goes on from.
+    fn opened(&mut self, container: &Container, generation: Generation) {
+        let object = self.store.get(container, &ObjectName::Opened(generation));
+        let Some(Content::Token(token)) = object.map(|o| &o.content) else {
+            return;
+        };
+        let (base, now) = (token.base, self.now);
+        if let Some(own) = self.volumes.iter_mut().find(|v| v.container == *container) {
+            own.opened.entry(generation.0).or_insert((base, now));
+        }
+    }
+
     /// Changes of the store since the last event.
     pub(crate) fn observe_store(&mut self) {
         for change in self.store.take_changes() {
@@ -379,6 +391,9 @@ impl World {
                     other_before,
                     back,
                 } => {
+                    if let ObjectName::Opened(g) = name {
+                        self.opened(&container, g);
+                    }
                     let many = matches!(name, ObjectName::Claim(_) | ObjectName::Door(_));
                     if other_before && !many {
                         let text = format!("{name} of {container} gets a second content");

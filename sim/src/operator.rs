@@ -4,6 +4,7 @@ use crate::choice::Die;
 use crate::config::Profile;
 use crate::initiator::loaded_stamp;
 use crate::oracle::history::History;
+use crate::oracle::progress::{check_collection, check_shown, check_snapshot};
 use crate::oracle::{Violation, folder};
 use crate::payload::{Blocks, Stamp};
 use crate::seat::{Role, Wished, Wished1};
@@ -320,6 +321,12 @@ impl World {
                 self.committed(seat, &committed, &wished);
                 if self.final_wish == Some(id) {
                     self.final_wish = None;
+                    let geometry = &committed.root.geometry;
+                    let leaves = geometry.chunk_count() / u64::from(geometry.leaf_chunks) + 1;
+                    let waited = self.now - wished.at;
+                    let request = self.request_time();
+                    let checked = check_snapshot(waited, committed.bytes.0, leaves, request);
+                    self.check(checked);
                     self.sweep_phase(Phase::Sweeping, seat);
                 }
             }
@@ -336,6 +343,11 @@ impl World {
             }
             (Verdict::Looked, Wished1::Look(look)) => self.looked(seat, look),
             (Verdict::Reading(root), _) => {
+                let own = &self.volumes[self.seats[seat].volume];
+                if self.config.a1 {
+                    let checked = check_shown(root.name, &own.opened, wished.at);
+                    self.check(checked);
+                }
                 self.begin_history(seat, root.name);
                 self.sweep(seat);
             }
@@ -351,7 +363,16 @@ impl World {
                 self.fail(Violation::new("S6", text));
             }
             (_, Wished1::Reader(_)) => self.reader_ends(seat),
-            (Verdict::Collected(collected), Wished1::Collect) => self.collected(seat, &collected),
+            (Verdict::Collected(collected), Wished1::Collect) => {
+                if self.phase == Phase::Collecting {
+                    let left: usize = self.store.truth().values().map(|b| b.len()).sum();
+                    let gone = collected.data + collected.leaves + collected.roots;
+                    let (waited, request) = (self.now - wished.at, self.request_time());
+                    let checked = check_collection(waited, left as u64 + gone, request);
+                    self.check(checked);
+                }
+                self.collected(seat, &collected);
+            }
             (Verdict::Refused(refusal), what) => self.refused(seat, id, &refusal, &what),
             (
                 Verdict::Evicted(_)
@@ -372,6 +393,11 @@ impl World {
                 self.fail(Violation::new("R2", text));
             }
         }
+    }
+
+    // The longest ordinary request, there and back, in nanoseconds.
+    const fn request_time(&self) -> u64 {
+        (self.config.store_ms * 5 / 4 + 10) * MS
     }
 
     // The last snapshot is asked for until it is there.

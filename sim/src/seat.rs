@@ -49,6 +49,8 @@ pub struct Asked {
     pub is_crowded: bool,
     /// When it was asked.
     pub at: u64,
+    /// A read: the oldest seq among the contents that it found.
+    pub oldest: u64,
 }
 
 /// A wish under way.
@@ -207,6 +209,12 @@ pub struct Seat {
     pub disk_hurt: bool,
     /// A record that is no block's may be gone from its journal, or one of which nothing tells what it did.
     pub is_nameless: bool,
+    /// Since when it is attached; before, its answers may wait for the store.
+    pub attached_at: u64,
+    /// Until when something local, or a comparison, may have held writes up.
+    pub held_up_until: u64,
+    /// Its journal was full.
+    pub was_full: bool,
     /// It stands for one whose folder is lost: it takes the volume from whoever has it, until it has had it.
     pub takes: bool,
     /// Its folder is lost, and the host serves from another: this one never starts again.

@@ -9,6 +9,7 @@ use crate::disk::{Disk, End, Survival};
 use crate::iscsi::Front;
 use crate::operator::AGAIN_ATTACH;
 use crate::oracle::Violation;
+use crate::oracle::progress::Opened;
 use crate::payload::{Blocks, Stamp, Summing};
 use crate::seat::{Flying, Role, Seat};
 use crate::store::Store;
@@ -162,6 +163,8 @@ pub(crate) struct Vol {
     pub(crate) committed_root: Option<RootName>,
     /// Committed roots that became strays, with A1 broken.
     pub(crate) strays: Vec<RootName>,
+    /// Bases of the generations that were opened.
+    pub(crate) opened: Opened,
 }
 
 impl Vol {
@@ -216,6 +219,8 @@ pub struct World {
     pub(crate) next_wish: u64,
     pub(crate) crashes: u64,
     pub(crate) outage: bool,
+    /// When the last outage ended.
+    pub(crate) outage_ended: u64,
     pub(crate) failed: Option<Violation>,
     pub(crate) final_wish: Option<u64>,
     /// Volumes that are through all phases, and clones that were erased after that.
@@ -270,6 +275,7 @@ impl World {
             next_wish: 1,
             crashes: 0,
             outage: false,
+            outage_ended: 0,
             failed: None,
             final_wish: None,
             ended: BTreeSet::new(),
@@ -363,6 +369,7 @@ impl World {
             committed: 0,
             committed_root: None,
             strays: Vec::new(),
+            opened: Opened::new(),
         });
         n
     }
@@ -414,6 +421,9 @@ impl World {
             loading: 0,
             disk_hurt: false,
             is_nameless: false,
+            attached_at: u64::MAX,
+            held_up_until: 0,
+            was_full: false,
             takes: false,
             gone: false,
             may_be_busy: false,
@@ -487,6 +497,8 @@ impl World {
         s.since = self.now;
         s.loading = 0;
         s.needs_pin = false;
+        s.attached_at = u64::MAX;
+        s.was_full = false;
         let slots = self.config.initiators * self.config.depth;
         s.parked = (0..slots).collect();
         s.thirsty.clear();
@@ -777,6 +789,7 @@ impl World {
             }
             Event::OutageEnds => {
                 self.outage = false;
+                self.outage_ended = self.now;
                 self.trace.tell(self.now, || "the store is back".into());
             }
             Event::HttpArrive { n } => self.http_arrive(n),
@@ -834,6 +847,8 @@ impl World {
                 format!("seat {seat} stands still for {} s", long / SEC)
             });
             self.seats[seat].paused_until = self.now + long;
+            let s = &mut self.seats[seat];
+            s.held_up_until = s.held_up_until.max(self.now + long + 30 * SEC);
         }
     }
 

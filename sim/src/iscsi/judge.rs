@@ -65,6 +65,10 @@ impl World {
             }
             _ => Vec::new(),
         };
+        let oldest = match extents.first() {
+            Some(first) if kind == Kind::Read => history.oldest(*first),
+            _ => 0,
+        };
         let asked = Asked {
             op: crate::initiator::WIRE,
             slot: None,
@@ -84,6 +88,7 @@ impl World {
             aborted: false,
             is_crowded,
             at: now,
+            oldest,
         };
         self.trace.roll(0xa000 ^ tag.0);
         self.trace.tell(now, || {

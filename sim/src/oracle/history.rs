@@ -698,6 +698,17 @@ impl History {
         (block.damaged.iter()).any(|seq| (current..=cut.max(current)).contains(seq))
     }
 
+    /// The oldest seq among the newest contents of these blocks: they are all local while it is above what is stored.
+    pub fn oldest(&self, extent: Extent) -> u64 {
+        let newest = |lba: u64| {
+            self.blocks[lba as usize]
+                .versions
+                .last()
+                .map_or(0, |v| v.seq)
+        };
+        extent.range().map(newest).min().unwrap_or(0)
+    }
+
     /// Number of blocks.
     pub fn block_count(&self) -> u64 {
         self.blocks.len() as u64

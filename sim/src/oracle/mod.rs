@@ -7,6 +7,7 @@
 pub mod folder;
 pub mod history;
 pub mod prefix;
+pub mod progress;
 pub mod zones;
 
 use std::fmt;
