@@ -500,11 +500,7 @@ impl World {
         let mut hears = None;
         let mut answer = ordinary;
         let mut racy = false;
-        if self.outage {
-            arrive = None;
-            hears = Some(away);
-            answer = deadline;
-        } else if self.strikes(Die::StoreLost, n, faults.store_lost) {
+        if self.outage || self.strikes(Die::StoreLost, n, faults.store_lost) {
             arrive = None;
             hears = Some(away);
             answer = deadline;

@@ -221,7 +221,7 @@ impl Choices {
             Back::Seeded => {
                 let value = hash(self.seed, die, entity, nth);
                 // The high half of a 64 × 64 bit product: no division, and as even as makes no difference.
-                (u128::from(value) * u128::from(of) >> 64) as u64
+                ((u128::from(value) * u128::from(of)) >> 64) as u64
             }
             Back::Bytes { bytes, at } => {
                 let width = if of <= 256 { 1 } else { 4 };

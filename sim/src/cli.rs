@@ -251,7 +251,7 @@ fn zoo(o: &Options) -> Result<bool, String> {
         };
         let fared = sim::zoo::hunt(o.streams, budget, o.base, &profiles, o.jobs, &switch);
         let noticed = fared.streams.iter().flatten().count();
-        let or_more = |n: Option<u64>| n.map_or(format!("> {budget}"), |n| n.to_string());
+        let or_more = |n: Option<u64>| n.map_or_else(|| format!("> {budget}"), |n| n.to_string());
         let by: Vec<String> = (fared.properties().iter())
             .map(|(property, n)| format!("{property} {n}"))
             .collect();

@@ -36,8 +36,11 @@ pub struct Script {
     pub crash: Option<(u64, End, Survival)>,
 }
 
-/// The operations, by name.
-pub const ALPHABET: [(&str, fn() -> Act); 13] = [
+/// An operation by its name.
+pub type Letter = (&'static str, fn() -> Act);
+
+/// The operations.
+pub const ALPHABET: [Letter; 13] = [
     ("write one sector", || {
         guest(Kind::Write, &[(0, 1)], false, 0)
     }),

@@ -252,7 +252,7 @@ impl World {
                 }
             }
             Kind::Attribute => {
-                let value = (plan.extra % 3 != 0).then(|| tag.to_le_bytes().to_vec());
+                let value = (!plan.extra.is_multiple_of(3)).then(|| tag.to_le_bytes().to_vec());
                 Command::PutAttribute {
                     key: attribute_key(plan.extra),
                     value,

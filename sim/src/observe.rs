@@ -307,8 +307,8 @@ impl World {
     pub(crate) fn newest_root(&self, container: &Container) -> Option<&Root> {
         let bucket = self.store.truth().get(container)?;
         let opened: Vec<_> = bucket
-            .iter()
-            .filter_map(|(_, o)| match &o.content {
+            .values()
+            .filter_map(|o| match &o.content {
                 Content::Token(token) => Some(token),
                 _ => None,
             })

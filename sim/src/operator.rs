@@ -580,7 +580,7 @@ impl World {
         let volume = self.seats[seat].volume;
         self.volumes[volume].born = true;
         let root = &committed.root;
-        if self.volumes[volume].published.get(&root.name).is_none() {
+        if !self.volumes[volume].published.contains_key(&root.name) {
             self.fail(Violation::new("S4", "a volume is born without a root"));
             return;
         }

@@ -24,5 +24,5 @@ fn without_a1_an_answered_snapshot_becomes_a_stray_and_nothing_is_overwritten() 
         }
     }
     assert!(forked.is_some(), "no fork in seeds {SEEDS:?}");
-    println!("the fork is found by seed {forked:?}");
+    eprintln!("the fork is found by seed {forked:?}");
 }

@@ -356,8 +356,11 @@ fn say(o: &Options, total: &Total) {
     }
 }
 
-/// Marks of the engine that this process has reached, and those that it has not; `None` in a build without marks.
-pub(super) fn marks() -> Result<Option<(Vec<String>, Vec<String>)>, String> {
+/// Marks of the engine: those that were reached, and those that were not.
+pub(super) type Marks = (Vec<String>, Vec<String>);
+
+/// Marks that this process has reached, and those that it has not; `None` in a build without marks.
+pub(super) fn marks() -> Result<Option<Marks>, String> {
     #[cfg(feature = "zoo")]
     {
         let all = sim::zoo::names("mark")?.into_iter();
