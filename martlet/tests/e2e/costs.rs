@@ -1,7 +1,7 @@
 //! Costs follow the change: counted at the store, on a volume of 10 GiB after many scattered writes.
 
 use crate::support::initiator::Initiator;
-use crate::support::{Dice, Folder, Host, Store, stamps};
+use crate::support::{Dice, Folder, Host, Store, stamps, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -108,6 +108,15 @@ fn a_snapshot_costs_what_changed() {
     assert_eq!(daemon.stop(), 0);
 }
 
+fn relay_to(store: &Store) -> Relay {
+    let Store::Swift(swift) = store else {
+        unreachable!("asked for");
+    };
+    let port = swift.url().rsplit_once(':');
+    let port = port.and_then(|(_, p)| p.parse().ok());
+    Relay::start(port.expect("a port")).unwrap()
+}
+
 fn requests(relay: &Relay) -> Vec<Exchange> {
     let is_data = |e: &Exchange| !e.path.contains("/auth/") && !e.path.starts_with("/info");
     relay.log().into_iter().filter(is_data).collect()
@@ -117,14 +126,7 @@ fn requests(relay: &Relay) -> Vec<Exchange> {
 fn a_large_sparse_volume_attaches_in_few_requests_and_little_memory() {
     let folder = Folder::new("costs-large");
     let store = Store::swift();
-    let Store::Swift(swift) = &store else {
-        unreachable!("asked for");
-    };
-    let port = swift
-        .url()
-        .rsplit_once(':')
-        .and_then(|(_, p)| p.parse().ok());
-    let relay = Relay::start(port.expect("a port")).unwrap();
+    let relay = relay_to(&store);
     let maker = Host::new(&store, &folder.join("maker"));
     maker.json(&["volume", "create", "vast", "--size", "64TiB"]);
     let daemon = maker.serve();
@@ -166,14 +168,7 @@ fn a_large_sparse_volume_attaches_in_few_requests_and_little_memory() {
 fn a_cold_read_is_one_small_get() {
     let folder = Folder::new("costs-cold");
     let store = Store::swift();
-    let Store::Swift(swift) = &store else {
-        unreachable!("asked for");
-    };
-    let port = swift
-        .url()
-        .rsplit_once(':')
-        .and_then(|(_, p)| p.parse().ok());
-    let relay = Relay::start(port.expect("a port")).unwrap();
+    let relay = relay_to(&store);
     let host = Host::new(&store, &folder.join("state"))
         .through(&relay.url())
         .with("limits.checkpoint_interval=1h");
@@ -203,5 +198,36 @@ fn a_cold_read_is_one_small_get() {
         assert!(gets[0].received <= 66 << 10, "{} bytes", gets[0].received);
         relay.clear_log();
     }
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn a_clone_answers_its_first_read_after_few_bytes() {
+    let folder = Folder::new("costs-clone");
+    let store = Store::swift();
+    let maker = Host::new(&store, &folder.join("maker")).with("limits.absence_gap=200ms");
+    // Content everywhere: what is fetched ahead finds something.
+    let blocks = (64 << 20) / 512;
+    let image = folder.join("image.raw");
+    std::fs::write(&image, stamps::extent(0, blocks, 1)).unwrap();
+    maker.json(&["volume", "import", text(&image), "golden"]);
+    maker.json(&["snapshot", "create", "golden@base"]);
+    maker.json(&["volume", "detach", "golden"]);
+
+    let relay = relay_to(&store);
+    let host = Host::new(&store, &folder.join("host"))
+        .through(&relay.url())
+        .with("limits.absence_gap=200ms");
+    host.json(&["volume", "clone", "golden@base", "vm"]);
+    let daemon = host.serve();
+    let mut session = daemon.login("vm");
+    let lba = blocks / 2;
+    let bytes = session.read_now(lba, 8).unwrap();
+    let received: u64 = requests(&relay).iter().map(|e| e.received).sum();
+    assert_eq!(stamps::number(lba, &bytes[..512]), 1);
+    assert!(
+        received < 2 << 20,
+        "{received} bytes before the first answer"
+    );
     assert_eq!(daemon.stop(), 0);
 }

@@ -95,6 +95,56 @@ fn a_short_object_is_a_medium_error() {
     check_medium_error(&host, object.file_name().unwrap().to_str().unwrap());
 }
 
+/// A host that has nothing of a volume meets a leaf that is not what it must be.
+#[track_caller]
+fn check_leaf(tag: &str, harm: impl Fn(&Path)) {
+    let folder = Folder::new(tag);
+    let host = Host::new(&Store::dir(&folder.0), &folder.join("state"));
+    host.json(&["volume", "create", "vm", "--size", "10GiB"]);
+    let daemon = host.serve();
+    let mut session = daemon.login("vm");
+    // A leaf that is too large to ride in the root.
+    for lba in (0..1000).map(|n| n * 20_480) {
+        session.write_now(lba, &stamps::extent(lba, 8, 1)).unwrap();
+    }
+    drop(session);
+    host.json(&["volume", "detach", "vm"]);
+    assert_eq!(daemon.stop(), 0);
+    let store = folder.join("store");
+    let leaf = objects(&store, "tables/").pop().unwrap();
+    harm(&leaf);
+    let other = Host::new(&Store::dir(&folder.0), &folder.join("other"));
+    other.json(&["volume", "attach", "vm"]);
+    let daemon = other.serve();
+    let mut session = daemon.login("vm");
+    let lba = 20_480;
+    let tag = session.read(lba, 8).unwrap();
+    let answer = session.wait(tag).unwrap();
+    assert_eq!(answer.sense.map(|s| s.0), Some(0x03), "{answer:?}");
+    // What the journal has needs no leaf.
+    session.write_now(lba, &stamps::extent(lba, 8, 2)).unwrap();
+    let now = session.read_now(lba, 1).unwrap();
+    assert_eq!(stamps::number(lba, &now), 2);
+    let name = leaf.file_name().unwrap().to_str().unwrap();
+    daemon.wait_log(name);
+    assert_eq!(daemon.stop(), 0);
+    let out = other.run(&["volume", "export", "vm", "-"]);
+    assert_eq!(out.code, 8, "{}", out.stderr);
+    assert!(out.stderr.contains("E8-DAMAGED"), "{}", out.stderr);
+}
+
+#[test]
+fn a_damaged_leaf_is_a_medium_error_and_named() {
+    check_leaf("damage-leaf", |leaf| flip(leaf, 60));
+}
+
+#[test]
+fn a_missing_leaf_is_a_medium_error_and_never_zeros() {
+    check_leaf("damage-leaf-gone", |leaf| {
+        std::fs::remove_file(leaf).unwrap()
+    });
+}
+
 /// The object servers' files that hold these bytes, and where.
 fn files_with(store: &Path, bytes: &[u8]) -> Vec<(PathBuf, usize)> {
     let files = objects(store, "").into_iter();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
 /// Bytes of real files that the image holds: enough that nothing fits one object, little enough for a test.
-const FILES_BYTES: u64 = 150 << 20;
+const FILES_BYTES: u64 = 200 << 20;
 
 /// An ext4 image of real files, made with `mke2fs -d`.
 fn ext4(folder: &Folder) -> PathBuf {
@@ -119,9 +119,13 @@ fn main_job(store: &Store, folder: &Folder) {
     }
     std::fs::remove_dir_all(&host.state).unwrap();
     let other = Host::new(store, &folder.join("other"));
-    other.json(&["volume", "attach", "plain"]);
+    for (name, _) in images {
+        other.json(&["volume", "attach", name]);
+    }
     let daemon = other.serve();
-    compare(&daemon, "plain");
+    for (name, _) in images {
+        compare(&daemon, name);
+    }
     let exported = folder.join("exported.raw");
     other.json(&["volume", "export", "plain", text(&exported)]);
     tool("cmp", &[text(raw), text(&exported)]);
