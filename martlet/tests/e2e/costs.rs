@@ -108,15 +108,6 @@ fn a_snapshot_costs_what_changed() {
     assert_eq!(daemon.stop(), 0);
 }
 
-fn relay_to(store: &Store) -> Relay {
-    let Store::Swift(swift) = store else {
-        unreachable!("asked for");
-    };
-    let port = swift.url().rsplit_once(':');
-    let port = port.and_then(|(_, p)| p.parse().ok());
-    Relay::start(port.expect("a port")).unwrap()
-}
-
 fn requests(relay: &Relay) -> Vec<Exchange> {
     let is_data = |e: &Exchange| !e.path.contains("/auth/") && !e.path.starts_with("/info");
     relay.log().into_iter().filter(is_data).collect()
@@ -126,7 +117,7 @@ fn requests(relay: &Relay) -> Vec<Exchange> {
 fn a_large_sparse_volume_attaches_in_few_requests_and_little_memory() {
     let folder = Folder::new("costs-large");
     let store = Store::swift();
-    let relay = relay_to(&store);
+    let relay = store.relay();
     let maker = Host::new(&store, &folder.join("maker"));
     maker.json(&["volume", "create", "vast", "--size", "64TiB"]);
     let daemon = maker.serve();
@@ -168,7 +159,7 @@ fn a_large_sparse_volume_attaches_in_few_requests_and_little_memory() {
 fn a_cold_read_is_one_small_get() {
     let folder = Folder::new("costs-cold");
     let store = Store::swift();
-    let relay = relay_to(&store);
+    let relay = store.relay();
     let host = Host::new(&store, &folder.join("state"))
         .through(&relay.url())
         .with("limits.checkpoint_interval=1h");
@@ -214,7 +205,7 @@ fn a_clone_answers_its_first_read_after_few_bytes() {
     maker.json(&["snapshot", "create", "golden@base"]);
     maker.json(&["volume", "detach", "golden"]);
 
-    let relay = relay_to(&store);
+    let relay = store.relay();
     let host = Host::new(&store, &folder.join("host"))
         .through(&relay.url())
         .with("limits.absence_gap=200ms");

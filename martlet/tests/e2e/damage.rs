@@ -162,16 +162,13 @@ fn files_with(store: &Path, bytes: &[u8]) -> Vec<(PathBuf, usize)> {
 fn a_rotten_object_of_swift_is_a_medium_error_and_named() {
     let folder = Folder::new("damage-swift");
     let store = Store::swift();
-    let Store::Swift(swift) = &store else {
-        unreachable!("asked for");
-    };
     // The store is asked for 30 s before anything is called damaged; BUSY would come before.
     let host = Host::new(&store, &folder.join("state"))
         .with("limits.busy_after=1m")
         .with("swift.damage_asks=3")
         .with("swift.damage_span=30s");
     import(&host, &folder);
-    let found = files_with(swift.folder(), &stamps::block(0, 1));
+    let found = files_with(store.real_swift().folder(), &stamps::block(0, 1));
     let [(file, at)] = &found[..] else {
         panic!("one replica: {found:?}");
     };

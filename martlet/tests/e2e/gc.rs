@@ -6,7 +6,7 @@ use serde_json::json;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use testkit::{Exchange, Fault, Relay, Rule};
+use testkit::{Exchange, Fault, Rule};
 
 #[test]
 fn what_an_interrupted_upload_left_goes_when_it_is_old_enough() {
@@ -48,11 +48,7 @@ fn what_an_interrupted_upload_left_goes_when_it_is_old_enough() {
 fn an_import_to_swift_that_was_killed_leaves_nothing_in_the_end() {
     let folder = Folder::new("gc-import");
     let store = Store::swift();
-    let Store::Swift(swift) = &store else {
-        unreachable!("asked for");
-    };
-    let port = swift.url().rsplit_once(':').map(|(_, port)| port.parse());
-    let relay = Relay::start(port.expect("a port").unwrap()).unwrap();
+    let relay = store.relay();
     let host = Host::new(&store, &folder.join("state")).through(&relay.url());
     let image = folder.join("image.raw");
     let block: Vec<u8> = (0..1 << 20).map(|n| (n / 3) as u8).collect();
@@ -104,11 +100,7 @@ fn eager(host: Host) -> Host {
 fn a_daemon_collects_what_a_killed_snapshot_left_in_swift() {
     let folder = Folder::new("gc-own-swift");
     let store = Store::swift();
-    let Store::Swift(swift) = &store else {
-        unreachable!("asked for");
-    };
-    let port = swift.url().rsplit_once(':').map(|(_, port)| port.parse());
-    let relay = Relay::start(port.expect("a port").unwrap()).unwrap();
+    let relay = store.relay();
     let host = Host::new(&store, &folder.join("state")).through(&relay.url());
     host.json(&["volume", "create", "vm", "--size", "64MiB"]);
     let daemon = host.serve();

@@ -15,10 +15,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let store = Store::swift();
-        let Store::Swift(swift) = &store else {
-            unreachable!("asked for");
-        };
-        let relay = Relay::start(swift.port("proxy")).expect("a port");
+        let relay = store.relay();
         Self {
             folder: Folder::new("bulk"),
             store,

@@ -14,14 +14,7 @@ struct Outage {
 impl Outage {
     fn new() -> Self {
         let store = Store::swift();
-        let Store::Swift(swift) = &store else {
-            unreachable!("asked for");
-        };
-        let port = swift
-            .url()
-            .rsplit_once(':')
-            .and_then(|(_, p)| p.parse().ok());
-        let relay = Relay::start(port.expect("a port")).unwrap();
+        let relay = store.relay();
         Self { store, relay }
     }
 

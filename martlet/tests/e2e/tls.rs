@@ -7,11 +7,7 @@ use testkit::{Keystone, Swift, SwiftOptions, TlsRelay};
 fn swift_behind_tls_is_used_when_its_authority_is_trusted() {
     let folder = Folder::new("tls");
     let store = Store::swift();
-    let Store::Swift(swift) = &store else {
-        unreachable!("asked for");
-    };
-    let port = swift.url().rsplit_once(':').map(|(_, port)| port.parse());
-    let front = TlsRelay::start(port.expect("a port").unwrap());
+    let front = TlsRelay::start(store.real_swift().port("proxy"));
     // TempAuth names the storage as it is reached behind the front: without TLS.
     let storage = format!("{}/v1/AUTH_test", front.url());
     let distrustful = Host::new(&store, &folder.join("state"))

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
-use testkit::{Swift, SwiftOptions};
+use testkit::{Relay, Swift, SwiftOptions};
 
 /// A store that tests run on.
 pub(crate) enum Store {
@@ -29,6 +29,25 @@ impl Store {
             ..SwiftOptions::default()
         };
         Self::Swift(Box::new(Swift::start(&options)))
+    }
+
+    /// The real Swift.
+    ///
+    /// # Panics
+    ///
+    /// If it is a directory.
+    #[track_caller]
+    pub(crate) fn real_swift(&self) -> &Swift {
+        let Self::Swift(swift) = self else {
+            panic!("a directory is no Swift");
+        };
+        swift
+    }
+
+    /// What stands in front of the real Swift, counts and harms.
+    #[track_caller]
+    pub(crate) fn relay(&self) -> Relay {
+        Relay::start(self.real_swift().port("proxy")).unwrap()
     }
 
     pub(crate) fn place(&self) -> String {
