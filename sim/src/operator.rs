@@ -666,7 +666,9 @@ impl World {
             self.seats[seat].history_generation = under.generation.0;
             self.serves_now(seat, under.generation);
         }
-        if !(known && own) {
+        if known && own {
+            self.has_stored(seat, base);
+        } else {
             self.begin_history(seat, base);
         }
         if self.config.sweep || self.phase != Phase::Chaos {
@@ -687,10 +689,21 @@ impl World {
         self.seats[seat].attach = Some(attach);
         let goes_on = self.keeps_its_journal(seat, attach);
         self.serves_now(seat, generation);
-        if let (false, Some(base)) = (goes_on, base) {
-            self.begin_history(seat, base);
+        match base {
+            Some(base) if goes_on => self.has_stored(seat, base),
+            Some(base) => self.begin_history(seat, base),
+            None => {}
         }
         self.seats[seat].history_generation = generation.0;
+    }
+
+    // What an attachment goes on from is in the store, whether or not its commit was heard of.
+    fn has_stored(&mut self, seat: usize, base: RootName) {
+        let s = &mut self.seats[seat];
+        let published = self.volumes[s.volume].published.get(&base);
+        if let (Some(published), Some(history)) = (published, s.history.as_mut()) {
+            history.set_stored(published.cut);
+        }
     }
 
     // A generation is served from this folder; no generation is served from two (F1).

@@ -8,6 +8,7 @@ use super::{Damage, Disk, File, Page};
 use engine::ids::{FileId, Lap};
 use engine::journal::index::FileIndex;
 use engine::journal::record::{PAGE_BYTES, RecordBody, RecordHead};
+use engine::layers::split::pieces;
 use engine::units::Extent;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -223,12 +224,29 @@ impl Disk {
                     told.repeated
                         .extend(found.head.before.iter().map(|b| b.seq.0));
                 }
-                if found.pages().all(|p| !file.damage.contains_key(&p)) {
+                if self.is_whole(file, &found) {
                     told.whole.insert(seq);
                 }
             }
         }
         told
+    }
+
+    // Whether a record's data is there: after a failed sync its head may be durable and its data not.
+    fn is_whole(&self, file: &File, found: &Found) -> bool {
+        let RecordBody::Write { extent, sums } = &found.head.body else {
+            return true;
+        };
+        let mut at = u64::from(found.page + 1) * u64::from(PAGE_BYTES);
+        pieces(&self.geometry, *extent)
+            .zip(sums.iter())
+            .all(|(piece, sum)| {
+                let bytes = piece.count.0 * u64::from(self.unit);
+                let mut stamps = Vec::new();
+                let is_read = file.read(at, bytes, self.unit, &mut stamps);
+                at += bytes;
+                is_read && self.summing.piece(self.unit, &stamps) == *sum
+            })
     }
 
     // The durable records of each file's newest lap, as they were before any damage.
@@ -265,9 +283,11 @@ impl Disk {
     }
 }
 
-// The records of a file's newest lap that are durable: with `damage`, those whose head can still be read.
+// The records of a file's newest lap that are durable: with `damage`, those whose head can still be read. What an index does
+// not list is over: a record that a failed sync was to cover was written again elsewhere.
 fn records_of(id: FileId, file: &File, unit: u32, damage: bool) -> Vec<Found> {
     let mut by_lap: BTreeMap<Lap, Vec<Found>> = BTreeMap::new();
+    let indexed = clean_index(file);
     for (page, held) in (0_u32..).zip(&file.cached) {
         let held = if damage { file.page(page) } else { Some(held) };
         let Some(Page::Head(head)) = held else {
@@ -280,6 +300,12 @@ fn records_of(id: FileId, file: &File, unit: u32, damage: bool) -> Vec<Found> {
             RecordBody::Write { extent, .. } => (extent.count.0 as u32 * unit).div_ceil(PAGE_BYTES),
             RecordBody::Holes(_) | RecordBody::Attribute { .. } | RecordBody::Void => 0,
         };
+        if indexed
+            .as_ref()
+            .is_some_and(|index| index.lap == head.lap && !index.records.contains(head))
+        {
+            continue;
+        }
         let head = head.clone();
         let file = id;
         by_lap.entry(head.lap).or_default().push(Found {
@@ -448,6 +474,35 @@ mod tests {
         // Over the third record's data it would hit what nothing tells of.
         let hit = fresh.harm(Harm::Misdirected, 5 << 16, 3);
         assert_eq!(hit, None);
+    }
+
+    #[test]
+    fn a_head_without_its_data_is_no_second_copy() {
+        // The data of a fourth record was lost with a failed sync, and it was written again to a second file.
+        let mut disk = three_records();
+        let again = FileId(FILE.0 + 1);
+        let bytes = ByteCount(32 << 12);
+        let create = DiskRequest::CreateFile { file: again, bytes };
+        disk.finish(Local::Disk(create), Fate::Good);
+        let data = Parts::one(Blocks::run(4096, stamp(4), 1));
+        for (file, page) in [(FILE, 6), (again, 0)] {
+            let head = RecordHead {
+                file,
+                page,
+                lap: Lap(1 + u64::from(file.0)),
+                ..head(4, 3)
+            };
+            let local = disk.append(file, u64::from(page) * 4096, head, &data);
+            disk.finish(local, Fate::Good);
+            let sync = disk.sync(file);
+            disk.finish(sync, Fate::Good);
+        }
+        // The second copy is the fourth record.
+        let last = |disk: &mut Disk| disk.harm(Harm::Latent, 4 << 3, 4);
+        assert!(last(&mut disk.clone()).is_some(), "the other copy is whole");
+        let file = disk.files.get_mut(&FILE).expect("it was made");
+        file.cached[7] = Page::Zero;
+        assert_eq!(last(&mut disk), None);
     }
 
     #[test]

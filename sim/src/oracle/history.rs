@@ -698,15 +698,14 @@ impl History {
         (block.damaged.iter()).any(|seq| (current..=cut.max(current)).contains(seq))
     }
 
-    /// The oldest seq among the newest contents of these blocks: they are all local while it is above what is stored.
+    /// The oldest seq that a read of these blocks, which begins now, may be answered with: it needs nothing of the store while
+    /// that is above what is stored. A write in flight is none yet, and one made void is none at all.
     pub fn oldest(&self, extent: Extent) -> u64 {
-        let newest = |lba: u64| {
-            self.blocks[lba as usize]
-                .versions
-                .last()
-                .map_or(0, |v| v.seq)
+        let oldest = |lba: u64| {
+            let block = &self.blocks[lba as usize];
+            current(&block.versions, block.floor)
         };
-        extent.range().map(newest).min().unwrap_or(0)
+        extent.range().map(oldest).min().unwrap_or(0)
     }
 
     /// Number of blocks.
@@ -1050,5 +1049,28 @@ mod tests {
             .expect("good");
         assert_eq!(h.content_at(2)[..2], [stamp(0, 1), stamp(1, 2)]);
         assert_eq!(h.content_at(3)[..2], [Stamp::ZERO; 2]);
+    }
+
+    #[test]
+    fn a_read_is_local_when_all_that_it_may_see_is() {
+        let all = Extent::new(0, 2);
+        let mut h = history();
+        write(&mut h, 1, 0);
+        write(&mut h, 2, 1);
+        // In flight: the read may see what they replace.
+        assert_eq!(h.oldest(all), 0);
+        answer(&mut h, 1);
+        answer(&mut h, 2);
+        assert_eq!(h.oldest(all), 1);
+        // Odd: a newer write in flight makes nothing older.
+        write(&mut h, 3, 0);
+        assert_eq!(h.oldest(all), 1);
+        h.accept(3, What::Void).expect("a void");
+        assert_eq!(h.oldest(all), 1);
+        // After a restart all that was found is seen.
+        h.set_stored(1);
+        h.recover(2, false, |_| false).expect("all of it");
+        assert_eq!((h.oldest(all), h.stored()), (1, 1));
+        assert_eq!(h.oldest(Extent::new(1, 1)), 2);
     }
 }
