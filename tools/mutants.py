@@ -9,16 +9,18 @@ project, and asks three judges, each only when the one before noticed nothing:
   seeds        sim run --profile every for --minutes
 
 A mutant that does not compile does not count; one that runs into the time limit is noticed. The zoo and the doors for fuzzers
-are not drawn from: no volume needs them. Every verdict is a line of the ledger
-(JSON): runs add up, and a mutant that the ledger has for this very source line is not asked again.
+are not drawn from: no volume needs them. What a seed draws does not hang on the mutants that it does not draw, so an edit elsewhere
+leaves the sample as it is. Every verdict is a line of the ledger (JSON): runs add up, and a mutant that the ledger has for this very
+source line is not asked again, but for --survivors. A person adds to a survivor's line `why`, and `"equivalent": true` where the mutant
+changes nothing that anybody could see; the score is told with and without these, and as it was when each mutant was asked first.
 
   tools/mutants.py --sample 100 --seed 1          tools/mutants.py --score
 """
 import argparse
+import hashlib
 import json
 import math
 import os
-import random
 import re
 import resource
 import shutil
@@ -32,6 +34,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LEDGER = os.path.join(ROOT, "engine", "mutants.jsonl")
 APART = ("engine/src/zoo.rs", "engine/src/fuzzing.rs")
 CPU_SECONDS = 600
+CPU_SECONDS_TEST = 120
 MEMORY = 6 << 30
 NOTICED = ("tests", "regressions", "seeds")
 
@@ -53,14 +56,13 @@ def key(mutant):
     return f'{mutant["file"]}: {mutant["name"].split(": ", 1)[-1]}: ' + " ".join(c.strip() for c in changed)
 
 
-def bound():
-    """A mutant may loop for ever or ask for all memory: CPU seconds and bytes of one process."""
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+def run(command, cwd, env, limit, cpu=CPU_SECONDS):
+    """Whether it passed, and what was printed. A mutant may loop for ever or ask for all memory: CPU seconds and bytes of one process
+    are bounded."""
+    def bound():
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
-
-def run(command, cwd, env, limit):
-    """Whether it passed, and what was printed."""
     with subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           start_new_session=True, preexec_fn=bound) as child:
         try:
@@ -71,12 +73,14 @@ def run(command, cwd, env, limit):
             return False, "late"
 
 
+TESTS = ["cargo", "test", "-q", "-p", "martlet-engine", "--lib", "--tests"]
+
+
 def judge(copy, env, minutes, sound):
-    tests = ["cargo", "test", "-q", "-p", "martlet-engine", "--lib", "--tests"]
-    built, said = run([*tests, "--no-run"], copy, env, 1800)
+    built, said = run([*TESTS, "--no-run"], copy, env, 1800)
     if not built:
         return "does not compile", said[-300:]
-    good, said = run(tests, copy, env, 900)
+    good, said = run(TESTS, copy, env, 900, CPU_SECONDS_TEST)
     if not good:
         return "tests", failing(said)
     build = ["cargo", "build", "-q", "--profile", "sim", "-p", "sim"]
@@ -115,17 +119,30 @@ def wilson(good, of, z=1.96):
     return middle - half, middle + half
 
 
+def told(what, noticed, of):
+    low, high = wilson(noticed, of)
+    print(f"  {what}: {noticed} of {of}, {100 * noticed / max(1, of):.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})")
+
+
 def score():
-    latest = {entry["mutant"]: entry for entry in known()}
-    viable = [e for e in latest.values() if e["verdict"] != "does not compile"]
-    noticed = [e for e in viable if e["verdict"] in NOTICED]
-    low, high = wilson(len(noticed), len(viable))
-    print(f"{len(latest)} mutants drawn, {len(viable)} viable, {len(noticed)} noticed"
-          + "".join(f", by {j} {sum(e['verdict'] == j for e in viable)}" for j in NOTICED)
-          + f": {100 * len(noticed) / max(1, len(viable)):.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})")
-    for entry in viable:
-        if entry["verdict"] not in NOTICED:
-            print(f'  {entry["verdict"]}: {entry["mutant"]}' + (f'\n      {entry["why"]}' if entry.get("why") else ""))
+    asked = {}
+    for entry in known():
+        asked.setdefault(entry["mutant"], []).append(entry)
+    viable = [e for e in asked.values() if e[-1]["verdict"] != "does not compile"]
+    noticed = [e for e in viable if e[-1]["verdict"] in NOTICED]
+    survived = [e for e in viable if e[-1]["verdict"] not in NOTICED]
+    same = [e for e in survived if any(x.get("equivalent") for x in e)]
+    print(f"{len(asked)} mutants drawn, {len(viable)} viable, {len(noticed)} noticed: "
+          + ", ".join(f"{sum(e[-1]['verdict'] == j for e in noticed)} by {j}" for j in NOTICED))
+    told("now", len(noticed), len(viable))
+    told(f"now, without {len(same)} that change nothing", len(noticed), len(viable) - len(same))
+    for seed in sorted({e[0]["seed"] for e in viable}):
+        drawn = [e for e in viable if e[0]["seed"] == seed]
+        told(f"seed {seed}, when first asked", sum(e[0]["verdict"] in NOTICED for e in drawn), len(drawn))
+    for entries in survived:
+        print(f'  {"changes nothing" if entries in same else entries[-1]["verdict"]}: {entries[-1]["mutant"]}')
+        for why in [x["why"] for x in entries if x.get("why")][-1:]:
+            print(f"      {why}")
 
 
 def main():
@@ -142,8 +159,7 @@ def main():
     commit = output(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT).strip()
     listed = json.loads(output(["cargo", "mutants", "--list", "--json", "--diff", "-p", "martlet-engine"], cwd=ROOT))
     listed = [m for m in listed if m["file"] not in APART]
-    listed.sort(key=key)
-    random.Random(asked.seed).shuffle(listed)
+    listed.sort(key=lambda m: hashlib.sha256(f"{asked.seed} {key(m)}".encode()).digest())
     wanted = listed[:asked.sample]
     latest = {entry["mutant"]: entry["verdict"] for entry in known()}
     if asked.survivors:
@@ -157,6 +173,9 @@ def main():
         sound = os.path.join(folder, "sound")
         subprocess.run(["cargo", "build", "-q", "--profile", "sim", "-p", "sim"], check=True, cwd=copy, env=env)
         shutil.copy(os.path.join(env["CARGO_TARGET_DIR"], "sim", "sim"), sound)
+        good, said = run(TESTS, copy, env, 1800)
+        if not good:
+            raise SystemExit(f"the sound project fails: {failing(said)}")
         for n, mutant in enumerate(wanted):
             name = key(mutant)
             if name in latest:
