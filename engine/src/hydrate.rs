@@ -449,3 +449,6 @@ impl Hydrate {
         Some(Extent::from_range(from..to))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,51 @@ pub struct Holder {
     /// When the attempt was made, by that host's clock.
     pub since: crate::time::WallTime,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn volume_names_are_lower_case_letters_digits_and_inner_hyphens() {
+        for name in ["a", "0", "a-b", "web-7", "a--b", &"x".repeat(63)] {
+            assert!(Container::is_volume_name(name), "{name:?}");
+        }
+        for name in ["", "-", "-a", "a-", "A", "a.b", "a_b", "ä", &"x".repeat(64)] {
+            assert!(!Container::is_volume_name(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_a_name_and_32_lower_case_digits() {
+        let id = VolumeId([
+            0x09, 0x10, 0x5a, 0xaf, 0xf0, 0xfa, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+        ]);
+        let text = "web-7.09105aaff0fa060708090a0b0c0d0e0f";
+        assert_eq!(Container::new("web-7", id).to_string(), text);
+        assert_eq!(Container::parse(text), Some(Container::new("web-7", id)));
+        for text in [
+            "web-7",
+            ".09105aaff0fa060708090a0b0c0d0e0f",
+            "-web.09105aaff0fa060708090a0b0c0d0e0f",
+            "web.09105aaff0fa060708090a0b0c0d0e0",
+            "web.09105aaff0fa060708090a0b0c0d0e0f0",
+            "web.09105Aaff0fa060708090a0b0c0d0e0f",
+            "web.09105aaff0fa060708090a0b0c0d0e0g",
+            "web.0910:aaff0fa060708090a0b0c0d0e0f",
+            "web.x.09105aaff0fa060708090a0b0c0d0e0f",
+        ] {
+            assert_eq!(Container::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_attach_id_is_written_as_in_object_names() {
+        let attach = AttachId {
+            generation: Generation(0x1f),
+            nonce: 0xab,
+        };
+        assert_eq!(attach.to_string(), "0000001f-00000000000000ab");
+    }
+}

@@ -228,3 +228,93 @@ impl Geometry {
         ByteCount(count.0 * self.block_bytes as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Geometry = Geometry {
+        block_bytes: 512,
+        capacity: BlockCount(100),
+        chunk_grains: 4,
+        leaf_chunks: 2,
+        frame_grains: 2,
+    };
+
+    #[track_caller]
+    fn check_valid(change: impl Fn(&mut Geometry), valid: bool) {
+        let mut geometry = SMALL;
+        change(&mut geometry);
+        assert_eq!(geometry.is_valid(), valid, "{geometry:?}");
+    }
+
+    #[test]
+    fn a_geometry_is_valid_within_its_ranges_and_not_beyond() {
+        check_valid(|_| (), true);
+        for (bytes, valid) in [
+            (0, false),
+            (511, false),
+            (512, true),
+            (1024, false),
+            (4096, true),
+        ] {
+            check_valid(|g| g.block_bytes = bytes, valid);
+        }
+        for (blocks, valid) in [
+            (0, false),
+            (1, true),
+            (1 << 54, true),
+            ((1 << 54) + 1, false),
+        ] {
+            check_valid(|g| g.capacity.0 = blocks, valid);
+        }
+        for (grains, valid) in [
+            (0, false),
+            (1, true),
+            (3, false),
+            (2048, true),
+            (4096, false),
+        ] {
+            check_valid(|g| g.chunk_grains = grains, valid);
+        }
+        for (chunks, valid) in [(0, false), (1, true), (3, false), (256, true), (512, false)] {
+            check_valid(|g| g.leaf_chunks = chunks, valid);
+        }
+        for (grains, valid) in [(0, false), (1, true), (3, true), (16, true), (17, false)] {
+            check_valid(|g| g.frame_grains = grains, valid);
+        }
+    }
+
+    #[test]
+    fn a_partial_grain_chunk_or_leaf_counts() {
+        // 100 blocks are 12.5 grains, 3.25 chunks, 1.6 leaves.
+        assert_eq!(SMALL.capacity_bytes(), ByteCount(51_200));
+        assert_eq!(SMALL.grain_count(), 13);
+        assert_eq!(SMALL.chunk_count(), 4);
+        assert_eq!(SMALL.leaf_count(), 2);
+        assert_eq!(SMALL.chunk_blocks(), 32);
+        assert_eq!(SMALL.grain_extent(GrainIndex(11)), Extent::new(88, 8));
+        assert_eq!(SMALL.grain_extent(GrainIndex(12)), Extent::new(96, 4));
+        let counts: [u32; 5] =
+            core::array::from_fn(|i| SMALL.chunk_grain_count(ChunkIndex(i as u64)));
+        assert_eq!(counts, [4, 4, 4, 1, 0]);
+        assert_eq!(SMALL.grain_of(Lba(95)), GrainIndex(11));
+        assert_eq!(SMALL.grain_of(Lba(96)), GrainIndex(12));
+        assert_eq!(SMALL.chunk_of(GrainIndex(11)), ChunkIndex(2));
+        assert_eq!(SMALL.chunk_first_grain(ChunkIndex(2)), GrainIndex(8));
+        assert_eq!(SMALL.leaf_of(ChunkIndex(3)), LeafIndex(1));
+    }
+
+    #[test]
+    fn extents_that_touch_have_nothing_in_common() {
+        let extent = Extent::new(4, 4);
+        assert_eq!(extent.intersect(Extent::new(0, 4)), None);
+        assert_eq!(extent.intersect(Extent::new(8, 4)), None);
+        assert_eq!(extent.intersect(Extent::new(0, 5)), Some(Extent::new(4, 1)));
+        assert_eq!(extent.intersect(Extent::new(7, 9)), Some(Extent::new(7, 1)));
+        assert_eq!(extent.intersect(Extent::new(5, 2)), Some(Extent::new(5, 2)));
+        assert!(extent.contains(extent) && extent.contains(Extent::new(5, 3)));
+        assert!(!extent.contains(Extent::new(3, 2)) && !extent.contains(Extent::new(7, 2)));
+        assert!(Extent::new(4, 0).is_empty() && !extent.is_empty());
+    }
+}

@@ -315,7 +315,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_map_of_blocks(writes in proptest::collection::vec((0u64..64, 1u64..9, any::<bool>()), 1..40)) {
+        fn agrees_with_a_map_of_blocks(
+            writes in proptest::collection::vec((0u64..64, 1u64..9, any::<bool>()), 1..40),
+            part in (0u64..70, 1u64..10),
+        ) {
             let mut map = ExtentMap::default();
             let mut model: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
             for (i, &(start, count, clear)) in writes.iter().enumerate() {
@@ -338,7 +341,31 @@ mod tests {
                     }
                 }
             });
-            prop_assert_eq!(seen, model);
+            prop_assert_eq!(&seen, &model);
+            // Of a part: in order, without a gap, nothing empty, nothing beyond it.
+            let part = Extent::new(part.0, part.1);
+            let (mut at, mut seen) = (part.start, BTreeMap::new());
+            map.cover(part, 512, |extent, segment| {
+                assert!(extent.start == at && !extent.is_empty() && part.contains(extent), "{extent} of {part}");
+                at = extent.end();
+                let Some(segment) = segment else { return };
+                assert_eq!(segment.count, extent.count);
+                let Source::Journal(place) = segment.source else { unreachable!() };
+                for (i, block) in extent.range().enumerate() {
+                    seen.insert(block, (segment.seq.0, u64::from(place.skip) / 512 + i as u64));
+                }
+            });
+            prop_assert_eq!(at, part.end());
+            let of_part: BTreeMap<_, _> = model.range(part.range()).map(|(b, w)| (*b, *w)).collect();
+            prop_assert_eq!(seen, of_part);
+            let first = map.first_from(part.start);
+            let next = model.range(part.start.0..).next().map(|(block, _)| *block);
+            prop_assert_eq!(first.map(|(extent, _)| extent.start.0), next);
+            if let Some((extent, segment)) = first {
+                prop_assert_eq!(model.get(&extent.start.0).map(|(seq, _)| *seq), Some(segment.seq.0));
+                let end = extent.end().0;
+                prop_assert!(extent.range().all(|block| model.get(&block).map(|w| w.0) == Some(segment.seq.0)), "{extent} {end}");
+            }
         }
 
         #[test]

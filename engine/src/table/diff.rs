@@ -1,7 +1,6 @@
-//! What differs between two versions, and what a version reaches.
+//! What differs between two versions, and what a leaf names.
 
-use crate::object::names::RootName;
-use crate::table::types::{Entry, Leaf, LeafHome, LeafRef, ObjectRef, Root};
+use crate::table::types::{Entry, Leaf, LeafRef, ObjectRef, Root};
 use crate::units::{ChunkIndex, LeafIndex};
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -33,15 +32,6 @@ pub fn entry_objects(entry: &Entry) -> impl Iterator<Item = &ObjectRef> {
 /// The data objects that a leaf names, each once.
 pub fn objects(leaf: &Leaf) -> BTreeSet<&ObjectRef> {
     leaf.entries.values().flat_map(entry_objects).collect()
-}
-
-/// The roots of the own container in which leaves of this root ride, other than itself: they stay while it lives.
-pub fn homes(root: &Root) -> BTreeSet<RootName> {
-    let ridden = root.leaves.values().filter_map(|leaf| match leaf.home {
-        LeafHome::Root(name) if leaf.container.is_none() && name != root.name => Some(name),
-        _ => None,
-    });
-    ridden.collect()
 }
 
 /// Walks two maps in key order and gives what is not equal.

@@ -2,8 +2,10 @@
 
 extern crate martlet_engine as engine;
 
+mod aside;
 mod collect;
 mod costs;
+mod guests;
 #[allow(dead_code)] // Later dialogues may use what these do not.
 mod harness;
 mod merge;
@@ -753,6 +755,50 @@ fn gone_is_told_to_who_asks_again(names: &'static str, which: fn(&Effect<Buf>) -
     host.pass(Duration::from_secs(1));
     assert!(!host.replies.contains_key(&read));
     assert!(host.open.iter().any(which));
+}
+
+#[test]
+fn each_of_many_frames_found_gone_when_nobody_waits_is_told_once() {
+    let limits = Limits {
+        riding_bytes: ByteCount(0),
+        ..without_cache()
+    };
+    let mut host = Harness::born_with(512, 100, limits);
+    host.write(0, 96, 1);
+    host.wish(Wish::Checkpoint);
+    host.wish(Wish::Evict);
+    let is_kept = |name: &str| !name.starts_with("chunks/");
+    (host.store.borrow_mut().objects).retain(|(_, name), _| is_kept(name));
+    // One block of each frame. With the last two the guest takes its time.
+    let blocks = [0, 16, 32, 48, 64, 80];
+    let ask = |host: &mut Harness, block| {
+        host.hold(is_frame_get);
+        host.send(Command::Read(Extent::new(block, 1)))
+    };
+    let asked = blocks.map(|block| ask(&mut host, block));
+    host.pass(Duration::from_secs(13));
+    for tag in asked {
+        assert!(matches!(host.replies.get(&tag), Some(Reply::Busy)));
+    }
+    host.release();
+    let released = host.now;
+    for (block, later) in blocks.into_iter().zip([0, 0, 0, 0, 299, 300]) {
+        host.pass((released + Duration::from_secs(later)).since(host.now));
+        let read = ask(&mut host, block);
+        host.pass(Duration::from_nanos(0));
+        let reply = host.replies.get(&read);
+        if later == 300 {
+            assert!(reply.is_none(), "{block}: asked anew");
+            continue;
+        }
+        let gone = matches!(reply, Some(Reply::Failed(Failure::Damaged { at })) if at.0 == block);
+        assert!(gone, "{block}: {reply:?}");
+    }
+    for block in blocks {
+        let read = ask(&mut host, block);
+        host.pass(Duration::from_secs(1));
+        assert!(!host.replies.contains_key(&read), "{block}: asked anew");
+    }
 }
 
 #[test]

@@ -42,6 +42,7 @@ proptest! {
         let mut bytes = emit(&index, &key(), u64::MAX).unwrap();
         prop_assert_eq!(length(&bytes), Some(bytes.len() as u32));
         prop_assert_eq!(emit(&index, &key(), bytes.len() as u64 - 1), None);
+        prop_assert!(emit(&index, &key(), bytes.len() as u64).is_some());
         bytes.extend_from_slice(&behind);
         prop_assert_eq!(parse(&bytes, FILE, &key()), Ok(index));
         prop_assert!(parse(&bytes, FileId(77), &key()).is_err());

@@ -259,3 +259,16 @@ fn a_candidate_that_nothing_touches_is_forgotten() {
     merges.committed([(chunk, false)].into_iter(), 8);
     assert!(merges.is_idle(), "it was merged");
 }
+
+#[test]
+fn what_may_be_merged_grows_with_what_the_publish_carries_and_ends_there() {
+    for (own, merged, most) in [
+        (0, 0, 64 << 20),
+        (0, 64 << 20, 0),
+        (4096, 0, (64 << 20) + 8 * 4096),
+        (4096, 8 * 4096, 64 << 20),
+    ] {
+        assert!(is_affordable(own, merged, most), "{own} {merged}");
+        assert!(!is_affordable(own, merged, most + 1), "{own} {merged}");
+    }
+}

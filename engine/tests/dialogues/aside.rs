@@ -1,0 +1,101 @@
+//! A journal of a history that another host left behind: kept for rescue when the store does not have all of it, and of no
+//! use otherwise.
+
+use crate::harness::Harness;
+use crate::taken_over;
+use engine::command::{Verdict, Wish};
+use engine::effect::Notice;
+use engine::ids::FileId;
+use engine::time::Duration;
+use std::collections::BTreeMap;
+
+fn attach(host: &mut Harness) -> bool {
+    let verdict = host.wish(Wish::Attach {
+        take_over: false,
+        accept_loss: false,
+    });
+    match verdict {
+        Verdict::Attached { set_aside, .. } => set_aside,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Files with records, and what is in them.
+fn files(host: &Harness) -> BTreeMap<FileId, Vec<u8>> {
+    (host.disk.files.iter())
+        .filter(|(_, file)| file.written.iter().any(|byte| *byte != 0))
+        .map(|(id, file)| (*id, file.written.clone()))
+        .collect()
+}
+
+fn listed(host: &Harness) -> Vec<FileId> {
+    let note = host.disk.notes.iter().max_by_key(|note| note.serial);
+    note.map_or_else(Vec::new, |note| note.aside.clone())
+}
+
+/// A host that wrote, whose volume another host took and gave up again; then it is ours again. Also the files that it had.
+fn left_behind(all_stored: bool) -> (Harness, BTreeMap<FileId, Vec<u8>>) {
+    let mut host = Harness::born(512, 100);
+    host.send_wish(Wish::Sessions(1));
+    for fill in 1..40 {
+        host.write(0, 8, fill);
+    }
+    host.flush();
+    if all_stored {
+        host.wish(Wish::Checkpoint);
+    }
+    let before = files(&host);
+    assert!(!before.is_empty());
+    let mut other = taken_over(&host, 2);
+    other.write(8, 1, 50);
+    let verdict = other.wish(Wish::Detach);
+    assert!(matches!(verdict, Verdict::Detached(_)), "{verdict:?}");
+    host.pass(Duration::from_secs(20));
+    assert_eq!(attach(&mut host), !all_stored);
+    (host, before)
+}
+
+#[test]
+fn what_was_set_aside_stays_as_it_was() {
+    let (mut host, before) = left_behind(false);
+    let is_there = |host: &Harness| {
+        let now = files(host);
+        assert_eq!(listed(host), before.keys().copied().collect::<Vec<_>>());
+        assert!(before.iter().all(|(id, bytes)| now.get(id) == Some(bytes)));
+    };
+    is_there(&host);
+    // Much more than all files hold, before and after a restart.
+    for _ in 0..2 {
+        for fill in 1..200 {
+            host.write(16, 64, fill);
+            if fill % 20 == 0 {
+                host.wish(Wish::Checkpoint);
+            }
+        }
+        is_there(&host);
+        host.kill();
+        host.open();
+        assert_eq!(host.read(0, 9), [0, 0, 0, 0, 0, 0, 0, 0, 50]);
+        assert_eq!(host.read(16, 64), [199; 64]);
+    }
+    let damaged = |notice: &&Notice| matches!(notice, Notice::Damaged { .. });
+    assert_eq!(host.notices.iter().find(damaged), None);
+}
+
+#[test]
+fn a_journal_that_is_all_stored_is_not_set_aside() {
+    let (mut host, _) = left_behind(true);
+    assert_eq!(listed(&host), []);
+    assert_eq!(host.read(0, 9), [39, 39, 39, 39, 39, 39, 39, 39, 50]);
+    host.write(16, 8, 60);
+    host.kill();
+    host.open();
+    assert_eq!(host.read(8, 9), [50, 0, 0, 0, 0, 0, 0, 0, 60]);
+    for fill in 1..200 {
+        host.write(16, 64, fill);
+        if fill % 20 == 0 {
+            host.wish(Wish::Checkpoint);
+        }
+    }
+    assert!(host.disk.files.len() <= host.limits.files as usize);
+}
