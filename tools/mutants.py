@@ -107,7 +107,7 @@ def judge(copy, env, minutes, sound):
 
 
 def failing(said):
-    names = [line.split()[0] for line in said.splitlines() if line.startswith("    ") and "::" in line]
+    names = re.findall(r"^    ((?:\w+::)*\w+)$", said, re.MULTILINE)
     return names[0] if names else "late or aborted"
 
 
