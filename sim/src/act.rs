@@ -132,7 +132,7 @@ impl World {
         s.was_full = used + 3 >= total;
     }
 
-    /// Harm may come to a page of the journal, `often` times as likely as the configuration says.
+    /// Harm may come to a page of the journal or of a note, `often` times as likely as the configuration says.
     pub(crate) fn harm_journal(&mut self, seat: usize, entity: u64, often: u32) {
         let faults = &self.config.faults;
         let kinds = [
@@ -140,6 +140,7 @@ impl World {
             (Die::Latent, Harm::Latent, faults.latent),
             (Die::Misdirect, Harm::Misdirected, faults.misdirect),
         ];
+        self.harm_note(seat, entity, often);
         for (die, harm, ppm) in kinds {
             let ppm = ppm * often;
             if !self.chaos() || !self.choices.chance(die, entity, 0, ppm) {
@@ -160,6 +161,25 @@ impl World {
             self.trace.fault(die, entity);
             self.trace.tell(self.now, || {
                 format!("FAULT {} on seat {seat}: {harmed:?}", die.name())
+            });
+        }
+    }
+
+    // Harm may come to a page of the note's slots.
+    fn harm_note(&mut self, seat: usize, entity: u64, often: u32) {
+        let faults = &self.config.faults;
+        let (rot, latent) = (faults.rot, faults.latent);
+        let ppm = rot.max(latent) * often;
+        if !self.chaos() || !self.choices.chance(Die::NoteRot, entity, 0, ppm) {
+            return;
+        }
+        let n = self.choices.pick(Die::NoteRot, entity, 1, u64::MAX);
+        let is_rot = latent == 0 || rot > 0 && n >> 60 & 1 == 0;
+        let harm = if is_rot { Harm::Rot } else { Harm::Latent };
+        if self.seats[seat].disk.harm_note(harm, n) {
+            self.trace.fault(Die::NoteRot, entity);
+            self.trace.tell(self.now, || {
+                format!("FAULT note-rot on seat {seat}: {harm:?}, number {n:x}")
             });
         }
     }

@@ -112,6 +112,8 @@ dice! {
     Clone = "clone",
     /// A confirmed object is not found: assumption A1 is broken.
     FalseAbsence = "false-absence",
+    /// Rot of a page of a note's slots, or one that cannot be read.
+    NoteRot = "note-rot",
 }
 
 impl Die {

@@ -11,7 +11,7 @@ use engine::effect::{
 };
 use engine::ids::{FileId, Hash};
 use engine::journal::index::FileIndex;
-use engine::journal::note::{self, Intent, Note};
+use engine::journal::note::{Intent, Note};
 use engine::journal::record::{JournalKey, PAGE_BYTES, RecordBody, RecordHead};
 use engine::payload::Parts;
 use engine::units::{ByteCount, Geometry};
@@ -20,8 +20,10 @@ use std::sync::Arc;
 
 mod bytes;
 mod harm;
+mod notes;
 
 pub use harm::{Harm, Harmed};
+use notes::{LANDED, Notes};
 
 /// A page of a file.
 #[derive(Clone, PartialEq, Debug)]
@@ -130,14 +132,6 @@ pub enum Survival {
     Any,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-enum Slot {
-    #[default]
-    Empty,
-    Garbage,
-    Note(Arc<Note>),
-}
-
 /// One volume's folder.
 #[derive(Clone, Debug)]
 pub struct Disk {
@@ -148,10 +142,7 @@ pub struct Disk {
     files: BTreeMap<FileId, File>,
     cache: File,
     cache_slots: u32,
-    notes: [Slot; 2],
-    /// What a power loss leaves in the slots, where it differs.
-    notes_durable: [Slot; 2],
-    newest_note: usize,
+    notes: Notes,
     metas: BTreeMap<Hash, Meta>,
     /// Dice of this disk are told apart by this number.
     entity: u64,
@@ -177,9 +168,7 @@ impl Disk {
             files: BTreeMap::new(),
             cache: File::default(),
             cache_slots,
-            notes: Default::default(),
-            notes_durable: Default::default(),
-            newest_note: 1,
+            notes: Notes::default(),
             metas: BTreeMap::new(),
             entity,
             events: 0,
@@ -188,7 +177,7 @@ impl Disk {
 
     /// Whether nothing was ever kept here.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.notes == [Slot::Empty, Slot::Empty]
+        self.files.is_empty() && self.notes.is_empty()
     }
 
     /// The pages of a record.
@@ -333,22 +322,14 @@ impl Disk {
                 if let Some(e) = refusal {
                     return Outcome::Disk(e);
                 }
-                Outcome::Note(self.note())
+                Outcome::Note(self.notes.read())
             }
             DiskRequest::WriteNote(note) => {
-                assert_eq!(
-                    note::parse(&note::emit(&note)).as_ref(),
-                    Ok(&*note),
-                    "a note that does not come back from its bytes"
-                );
-                let slot = 1 - self.newest_note;
                 if let Some(e) = refusal {
-                    self.leave_note(slot, note, seed_of(fate));
+                    self.notes.leave(&note, seed_of(fate));
                     return Outcome::Disk(e);
                 }
-                self.notes[slot] = Slot::Note(note);
-                self.notes_durable[slot] = self.notes[slot].clone();
-                self.newest_note = slot;
+                self.notes.write(&note);
                 Outcome::Done
             }
             DiskRequest::ListFiles => {
@@ -472,32 +453,13 @@ impl Disk {
 
     /// The newest valid note.
     pub fn note(&self) -> Option<Arc<Note>> {
-        let note = |slot: &Slot| match slot {
-            Slot::Note(note) => Some(note.clone()),
-            Slot::Empty | Slot::Garbage => None,
-        };
-        self.notes.iter().filter_map(note).max_by_key(|n| n.serial)
+        self.notes.newest()
     }
 
     /// Whether the newest note says that the disk failed and the history is being saved.
     pub fn is_saving(&self) -> bool {
         self.note()
             .is_some_and(|note| matches!(note.intent, Some(Intent::Emergency(_))))
-    }
-
-    // A note whose writing failed or was cut off: old, new or garbage, and not the same after a power loss.
-    fn leave_note(&mut self, slot: usize, note: Arc<Note>, seed: u64) {
-        let pick = |n: u64, old: &Slot| match n % 3 {
-            0 => old.clone(),
-            1 => Slot::Garbage,
-            _ => Slot::Note(note.clone()),
-        };
-        self.notes_durable[slot] = pick(seed, &self.notes_durable[slot]);
-        self.notes[slot] = if seed & 64 == 0 {
-            self.notes_durable[slot].clone()
-        } else {
-            pick(2, &Slot::Empty)
-        };
     }
 
     fn cached_frames(&self) -> Vec<(u32, CachedFrame)> {
@@ -558,7 +520,7 @@ impl Disk {
         if end == End::Kill {
             return 0;
         }
-        self.notes = self.notes_durable.clone();
+        self.notes.lose_power();
         let unit = self.unit;
         let mut number = 0;
         for file in self.files.values_mut().chain([&mut self.cache]) {
@@ -606,16 +568,8 @@ impl Disk {
     fn land_request(&mut self, request: DiskRequest<Blocks>, seed: u64) {
         match request {
             DiskRequest::WriteNote(note) => {
-                let slot = 1 - self.newest_note;
-                self.leave_note(slot, note, if seed == u64::MAX { 2 | 64 } else { seed });
-                if let Slot::Note(note) = &self.notes[slot] {
-                    // The next process takes the newest it finds.
-                    let other = &self.notes[1 - slot];
-                    let newer = !matches!(other, Slot::Note(o) if o.serial >= note.serial);
-                    if newer {
-                        self.newest_note = slot;
-                    }
-                }
+                let seed = if seed == u64::MAX { LANDED } else { seed };
+                self.notes.leave(&note, seed);
             }
             DiskRequest::CreateFile { file, bytes } => {
                 // Entry without size, a beginning, or all of it.
@@ -644,13 +598,9 @@ impl Disk {
         }
     }
 
-    /// After a restart the adapter looks which slot holds the newest note.
-    pub fn reopen(&mut self) {
-        let serial = |slot: &Slot| match slot {
-            Slot::Note(note) => Some(note.serial),
-            Slot::Empty | Slot::Garbage => None,
-        };
-        self.newest_note = usize::from(serial(&self.notes[1]) >= serial(&self.notes[0]));
+    /// Does harm to a page of the note's slots; says whether it did (see [`Harm`]).
+    pub fn harm_note(&mut self, harm: Harm, n: u64) -> bool {
+        self.notes.harm(harm, n)
     }
 
     /// Damages a page of the frame cache; the number chooses which.

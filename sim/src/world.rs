@@ -479,7 +479,6 @@ impl World {
         let container = self.volumes[self.seats[seat].volume].container.clone();
         let limits = self.config.limits.clone();
         let s = &mut self.seats[seat];
-        s.disk.reopen();
         s.life += 1;
         let life = Life {
             host: format!("host{}", s.host),

@@ -1,10 +1,12 @@
 //! The note: what this state directory knows of its volume beside the journal, small, synced and replaced whole.
 //!
 //! One note holds what the design calls commit note, intent note and end-of-history note: they change together, and one
-//! record that is written whole to the older of two slots and synced has only two states after a crash, old and new.
+//! record that is written whole to the older of two slots and synced has only two states after a crash, old and new. A slot
+//! holds it twice, for a page that rots.
 
 use crate::codec::{Magic, Malformed, Put, Unreadable, begin, open, seal};
 use crate::ids::{AttachId, Container, FileId, Generation, Hash, Lap, Seq, Version};
+use crate::journal::record::PAGE_BYTES;
 use crate::object::names::RootName;
 use crate::table::codec::{put_geometry, put_root_name, read_geometry, read_root_name};
 use crate::units::Geometry;
@@ -80,7 +82,7 @@ const DELETE: u8 = 2;
 const ROLLBACK: u8 = 3;
 const EMERGENCY: u8 = 4;
 
-/// The note as bytes, to be written whole into one of the two slots.
+/// The note as bytes: one copy of it.
 pub fn emit(note: &Note) -> Vec<u8> {
     let mut out = Vec::new();
     begin(&mut out);
@@ -123,7 +125,7 @@ pub fn emit(note: &Note) -> Vec<u8> {
     out
 }
 
-/// Reads the note of a slot; what lies behind it is not looked at.
+/// Reads one copy of a note; what lies behind it is not looked at.
 ///
 /// # Errors
 ///
@@ -189,27 +191,42 @@ pub fn parse(bytes: &[u8]) -> Result<Note, Unreadable> {
     Ok(note)
 }
 
+/// What a slot holds: the note twice, each copy from a page's beginning on, so that one damaged page leaves a whole one. A
+/// note is the only word on which attachments and laps of the journal count: one that rots must not pass for its predecessor.
+pub fn slot(note: &Note) -> Vec<u8> {
+    let mut copy = emit(note);
+    copy.resize(copy.len().next_multiple_of(PAGE_BYTES as usize), 0);
+    copy.repeat(2)
+}
+
 /// The newest note of the two slots, and which slot the next one goes to: the one that does not hold it.
+///
+/// Every page of a slot may begin a copy: what a longer note left behind a shorter one is older than both.
 ///
 /// # Errors
 ///
 /// [`Unreadable::TooNew`] if either slot is of a newer format. A slot that is damaged, torn or empty counts as no note.
 pub fn newest(slots: [&[u8]; 2]) -> Result<(Option<Note>, usize), Unreadable> {
-    let read = |slot| match parse(slot) {
-        Ok(note) => Ok(Some(note)),
-        Err(Unreadable::Malformed(_)) => Ok(None),
-        Err(Unreadable::TooNew) => Err(Unreadable::TooNew),
-    };
-    Ok(match slots.map(read) {
-        [Ok(first), Ok(second)] => {
-            let serial = |note: &Option<Note>| note.as_ref().map(|note| note.serial);
-            if serial(&first) > serial(&second) {
-                (first, 1)
-            } else {
-                (second, 0)
+    let serial = |note: &Option<Note>| note.as_ref().map(|note| note.serial);
+    let read = |slot: &[u8]| {
+        let mut found = None;
+        for page in (0..slot.len()).step_by(PAGE_BYTES as usize) {
+            if bug!("a-note-has-one-copy") && page > 0 {
+                break;
+            }
+            match parse(slot.get(page..).unwrap_or_default()) {
+                Ok(note) if Some(note.serial) > serial(&found) => found = Some(note),
+                Ok(_) | Err(Unreadable::Malformed(_)) => {}
+                Err(Unreadable::TooNew) => return Err(Unreadable::TooNew),
             }
         }
-        _ => return Err(Unreadable::TooNew),
+        Ok(found)
+    };
+    let (first, second) = (read(slots[0])?, read(slots[1])?);
+    Ok(if serial(&first) > serial(&second) {
+        (first, 1)
+    } else {
+        (second, 0)
     })
 }
 

@@ -71,6 +71,34 @@ pub(crate) fn write_slices(file: &File, mut at: u64, slices: &[&[u8]]) -> io::Re
     Ok(())
 }
 
+/// Reads a whole file; pages that cannot be read are zeros: who keeps two copies finds the other one.
+///
+/// Errors: there is no such file; the system refuses it as a whole.
+pub(crate) fn read_readable(path: &Path) -> io::Result<Vec<u8>> {
+    match std::fs::read(path) {
+        Err(error) if is_damage(&error) => {}
+        read => return read,
+    }
+    let file = File::open(path)?;
+    let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
+    for (at, page) in (0..).step_by(PAGE).zip(bytes.chunks_mut(PAGE)) {
+        match file.read_exact_at(page, at) {
+            Err(error) if is_damage(&error) => {
+                tracing::error!(file = %path.display(), at, %error, "a page cannot be read");
+                page.fill(0);
+            }
+            read => read?,
+        }
+    }
+    Ok(bytes)
+}
+
+/// Whether the medium, and not the file system, refuses.
+fn is_damage(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 /// Reads `len` bytes at `at` if they are all in memory. `Ok(None)`: they are not, or the file system cannot tell.
 pub(crate) fn read_nowait(file: &File, at: u64, len: usize) -> io::Result<Option<Buffer>> {
     let mut buffer = Buffer::take(len);

@@ -22,6 +22,7 @@ pub struct Folder {
     path: PathBuf,
     files: RwLock<BTreeMap<FileId, Arc<File>>>,
     cache: File,
+    notes: kept::Notes,
     key: JournalKey,
     /// Read while the folder is used; written once, when it is given up.
     closed: RwLock<bool>,
@@ -49,6 +50,7 @@ impl Folder {
             path: path.to_owned(),
             files: RwLock::default(),
             cache,
+            notes: kept::Notes::default(),
             key,
             closed: RwLock::new(false),
         })
@@ -174,10 +176,10 @@ impl Folder {
         };
         let result = match request {
             DiskRequest::ReadNote => self
-                .report(kept::read_note(&self.path), "reading the note", None)
+                .report(self.notes.read(&self.path), "reading the note", None)
                 .map(Outcome::Note),
             DiskRequest::WriteNote(note) => self
-                .report(kept::write_note(&self.path, note), "writing the note", None)
+                .report(self.notes.write(&self.path, note), "writing the note", None)
                 .map(|()| Outcome::Done),
             DiskRequest::ListFiles => self
                 .report(self.list(), "listing journal files", None)

@@ -12,42 +12,73 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 const SLOTS: [&str; 2] = ["note.0", "note.1"];
 
-/// The newest note, and the slot that the next one goes to. Errors: a slot cannot be read, or is of a newer format.
-fn slots(folder: &Path) -> io::Result<(Option<Note>, usize)> {
-    let read = |name| match std::fs::read(folder.join(name)) {
-        Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
-    let [first, second] = SLOTS.map(read);
-    note::newest([&first?, &second?]).map_err(unreadable)
+/// The note's two slots.
+///
+/// A note is written over the slot that does not hold the newest synced one. After a sync that failed, reads may show a note
+/// that a loss of power takes: then the other slot holds the one that counts.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// The slot of the newest note that is known to be synced.
+    synced: Mutex<Option<usize>>,
 }
 
-pub(super) fn read_note(folder: &Path) -> io::Result<Option<Arc<Note>>> {
-    Ok(slots(folder)?.0.map(Arc::new))
-}
-
-/// Writes a note over the slot that does not hold the newest: a crash leaves that one whole.
-pub(super) fn write_note(folder: &Path, note: &Note) -> io::Result<()> {
-    let (_, next) = slots(folder)?;
-    let path = folder.join(SLOTS.get(next).unwrap_or(&SLOTS[0]));
-    let fresh = !path.exists();
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)?;
-    file.write_all(&note::emit(note))?;
-    file.sync_all()?;
-    if fresh {
-        files::sync_dir(folder)?;
+impl Notes {
+    /// The newest note. Errors: a slot cannot be read, or is of a newer format; the newest cannot be synced.
+    pub(super) fn read(&self, folder: &Path) -> io::Result<Option<Arc<Note>>> {
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(find_synced(folder, &mut synced)?.map(Arc::new))
     }
-    Ok(())
+
+    /// Writes and syncs a note; a failure or crash leaves the newest synced one whole.
+    pub(super) fn write(&self, folder: &Path, note: &Note) -> io::Result<()> {
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if synced.is_none() {
+            find_synced(folder, &mut synced)?;
+        }
+        let next = synced.map_or(0, |slot| 1 - slot);
+        let path = slot_path(folder, next);
+        let fresh = !path.exists();
+        write_slot(OpenOptions::new().create(true).truncate(true), &path, note)?;
+        if fresh {
+            files::sync_dir(folder)?;
+        }
+        *synced = Some(next);
+        Ok(())
+    }
+}
+
+/// Finds the newest note and syncs it where it is: whoever wrote it may have ended, or failed, before that. The same bytes
+/// written again cannot tear a note that is durable already.
+fn find_synced(folder: &Path, synced: &mut Option<usize>) -> io::Result<Option<Note>> {
+    let [first, second] = [0, 1].map(
+        |slot| match files::read_readable(&slot_path(folder, slot)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read,
+        },
+    );
+    let (newest, next) = note::newest([&first?, &second?]).map_err(unreadable)?;
+    let Some(note) = newest else {
+        return Ok(None);
+    };
+    let slot = 1 - next;
+    write_slot(&mut OpenOptions::new(), &slot_path(folder, slot), &note)?;
+    files::sync_dir(folder)?;
+    *synced = Some(slot);
+    Ok(Some(note))
+}
+
+fn slot_path(folder: &Path, slot: usize) -> PathBuf {
+    folder.join(SLOTS.get(slot).unwrap_or(&SLOTS[0]))
+}
+
+fn write_slot(how: &mut OpenOptions, path: &Path, note: &Note) -> io::Result<()> {
+    let mut file = how.write(true).mode(0o600).open(path)?;
+    file.write_all(&note::slot(note))?;
+    file.sync_all()
 }
 
 fn meta_path(folder: &Path, hash: Hash) -> PathBuf {

@@ -489,7 +489,7 @@ mod tests {
             let head = RecordHead {
                 file,
                 page,
-                lap: Lap(1 + u64::from(file.0)),
+                lap: Lap(1 + file.0),
                 ..head(4, 3)
             };
             let local = disk.append(file, u64::from(page) * 4096, head, &data);

@@ -114,4 +114,36 @@ proptest! {
         let too_new = crate::codec::tests::resealed(&newer, |bytes| bytes[8] = 2);
         prop_assert_eq!(serial([&older, &too_new]), Err(Unreadable::TooNew));
     }
+
+    #[test]
+    fn a_page_that_rots_leaves_the_newest_note(note in note(), shorter in note(), rot in 0_usize..1 << 16) {
+        let mut note = note;
+        note.serial = 7;
+        let older = slot(&note);
+        note.serial = 8;
+        let newer = slot(&note);
+        let copy = newer.len() / 2;
+        fn read(slots: [&[u8]; 2]) -> Result<Option<Note>, Unreadable> {
+            newest(slots).map(|(note, _)| note)
+        }
+        let mut rotten = newer.clone();
+        rotten[rot % newer.len()] ^= 0x10;
+        prop_assert_eq!(read([&older, &rotten]), Ok(Some(note.clone())));
+        // All pages of one copy, whichever.
+        for from in [0, copy] {
+            let mut rotten = newer.clone();
+            rotten[from..from + copy].fill(0);
+            prop_assert_eq!(read([&rotten, &older]), Ok(Some(note.clone())));
+        }
+        // What an older, longer note left behind a newer one does not count.
+        let mut shorter = shorter;
+        shorter.serial = 9;
+        let mut over = slot(&shorter);
+        if over.len() < newer.len() {
+            over.extend_from_slice(&newer[over.len()..]);
+        }
+        prop_assert_eq!(read([&over, &older]), Ok(Some(shorter)));
+        // A slot of one copy, as it was once written, is read as ever.
+        prop_assert_eq!(read([&emit(&note), &older]), Ok(Some(note)));
+    }
 }

@@ -2,7 +2,7 @@ use super::*;
 use engine::effect::{Expect, Meta};
 use engine::ids::{AttachId, Container, Generation, Hash, Lap, Seq, VolumeId};
 use engine::journal::index::FileIndex;
-use engine::journal::note::Note;
+use engine::journal::note::{self, Note};
 use engine::journal::record::RecordBody;
 use engine::object::encode_meta;
 use engine::sum::Sum;
@@ -221,12 +221,59 @@ fn a_torn_note_leaves_the_one_before() {
     for slot in ["note.0", "note.1"] {
         let path = dir.path().join("v").join(slot);
         let whole = std::fs::read(&path).unwrap();
-        for len in [0, 1, whole.len() - 1] {
+        for len in [0, 1, whole.len() / 2 - 4000, whole.len() - 1] {
             std::fs::write(&path, &whole[..len]).unwrap();
             assert!(matches!(read_note(&folder), Some(4 | 5)));
         }
         std::fs::write(&path, &whole).unwrap();
     }
+}
+
+#[test]
+fn a_note_outlives_the_rot_of_any_of_its_pages() {
+    let (dir, folder) = folder();
+    for serial in 1..=2 {
+        let write = DiskRequest::WriteNote(Arc::new(note(serial)));
+        assert!(matches!(folder.request(&write), Outcome::Done));
+    }
+    let path = dir.path().join("v").join("note.1");
+    let whole = std::fs::read(&path).unwrap();
+    assert_eq!(whole.len() % 8192, 0, "two copies of whole pages");
+    for page in 0..whole.len() / 4096 {
+        let mut rotten = whole.clone();
+        rotten[page * 4096 + 40] ^= 1;
+        std::fs::write(&path, &rotten).unwrap();
+        assert_eq!(read_note(&folder), Some(2), "page {page}");
+    }
+}
+
+#[test]
+fn a_note_that_was_not_synced_does_not_cost_the_one_before() {
+    let (dir, folder) = folder();
+    let write = |folder: &Folder, serial| {
+        let write = DiskRequest::WriteNote(Arc::new(note(serial)));
+        matches!(folder.request(&write), Outcome::Done)
+    };
+    let slot = |n: u8| dir.path().join("v").join(format!("note.{n}"));
+    assert_eq!(read_note(&folder), None);
+    assert!(write(&folder, 1) && write(&folder, 2));
+    let synced = if std::fs::read(slot(0)).unwrap() == note::slot(&note(2)) {
+        0
+    } else {
+        1
+    };
+    let open = slot(1 - synced);
+    // The third cannot be written.
+    std::fs::remove_file(&open).unwrap();
+    std::fs::create_dir(&open).unwrap();
+    assert!(!write(&folder, 3));
+    // As if it had been written, and its sync failed: reads show it, and a loss of power would take it.
+    std::fs::remove_dir(&open).unwrap();
+    std::fs::write(&open, note::slot(&note(3))).unwrap();
+    assert!(write(&folder, 4));
+    let left = std::fs::read(slot(synced)).unwrap();
+    assert!(left == note::slot(&note(2)), "the last synced note is gone");
+    assert_eq!(read_note(&folder), Some(4));
 }
 
 #[test]
