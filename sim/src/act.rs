@@ -402,6 +402,9 @@ impl World {
                 };
                 let outcome = s.disk.finish(local, fate);
                 let good = !matches!(outcome, Outcome::Disk(_));
+                if let Some(text) = s.disk.take_broken() {
+                    self.fail(Violation::new("P7", text));
+                }
                 if let (false, Some(history)) = (good, self.seats[seat].history.as_mut()) {
                     // What a restart found in the journal and cannot make durable is nowhere else.
                     history.set_unkept(&covers);

@@ -18,6 +18,7 @@ use engine::units::{ByteCount, Geometry};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod aside;
 mod bytes;
 mod harm;
 mod notes;
@@ -147,6 +148,8 @@ pub struct Disk {
     /// Dice of this disk are told apart by this number.
     entity: u64,
     events: u64,
+    /// Something was done that must not be (P7).
+    broken: Option<String>,
 }
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -172,6 +175,7 @@ impl Disk {
             metas: BTreeMap::new(),
             entity,
             events: 0,
+            broken: None,
         }
     }
 
@@ -234,6 +238,7 @@ impl Disk {
         pages: Vec<Page>,
         fate: Fate,
     ) -> Outcome<Blocks> {
+        self.check_aside(file);
         let Some(f) = self.files.get_mut(&file) else {
             return Outcome::Disk(DiskError::Absent);
         };
@@ -329,6 +334,7 @@ impl Disk {
                     self.notes.leave(&note, seed_of(fate));
                     return Outcome::Disk(e);
                 }
+                self.check_left(&note);
                 self.notes.write(&note);
                 Outcome::Done
             }
@@ -376,6 +382,7 @@ impl Disk {
                 if let Some(e) = refusal {
                     return Outcome::Disk(e);
                 }
+                self.check_aside(file);
                 self.files.remove(&file);
                 Outcome::Done
             }

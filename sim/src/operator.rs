@@ -363,6 +363,11 @@ impl World {
                 self.fail(Violation::new("S6", text));
             }
             (_, Wished1::Reader(_)) => self.reader_ends(seat),
+            (Verdict::Refused(Refusal::NameTaken), Wished1::Snapshot(name, key)) => {
+                // No name is asked for under two keys.
+                let text = format!("the name {name} is refused to its own key {key}");
+                self.fail(Violation::new("S6", text));
+            }
             (Verdict::Collected(collected), Wished1::Collect) => {
                 if self.phase == Phase::Collecting {
                     let left: usize = self.store.truth().values().map(|b| b.len()).sum();

@@ -2,10 +2,11 @@
 //! use otherwise.
 
 use crate::harness::Harness;
-use crate::taken_over;
+use crate::{is_root_put, taken_over};
 use engine::command::{Verdict, Wish};
 use engine::effect::Notice;
-use engine::ids::FileId;
+use engine::ids::{FileId, Generation};
+use engine::object::names::ObjectName;
 use engine::time::Duration;
 use std::collections::BTreeMap;
 
@@ -98,4 +99,46 @@ fn a_journal_that_is_all_stored_is_not_set_aside() {
         }
     }
     assert!(host.disk.files.len() <= host.limits.files as usize);
+}
+
+#[test]
+fn a_version_that_landed_before_its_host_was_fenced_is_not_published_again() {
+    let mut host = Harness::born(512, 100);
+    host.send_wish(Wish::Sessions(1));
+    host.write(0, 8, 1);
+    host.hold(is_root_put);
+    let wish = host.send_wish(Wish::Checkpoint);
+    // Somebody shuts the door and dies.
+    {
+        let mut store = host.store.borrow_mut();
+        let door = |g| ObjectName::Door(Generation(g)).to_string();
+        let (container, _) = store.objects.keys().next().expect("objects").clone();
+        let bytes = store.objects[&(container.clone(), door(1))].clone();
+        store.objects.insert((container, door(2)), bytes);
+    }
+    host.release();
+    let verdict = host.told.get(&wish);
+    assert!(
+        matches!(verdict, Some(Verdict::NotConfirmed)),
+        "{verdict:?}"
+    );
+    host.pass(Duration::from_secs(60));
+    assert_eq!(host.volume.status().phase, "serving");
+    // It is the base that the history goes on from.
+    let versions = |host: &Harness| {
+        let store = host.store.borrow();
+        let names = store.objects.keys().map(|(_, name)| name.clone());
+        names.filter(|name| name.starts_with("versions/")).count()
+    };
+    assert_eq!(versions(&host), 2);
+    assert_eq!(host.volume.status().stored, host.volume.status().written);
+    host.pass(Duration::from_secs(400));
+    assert_eq!(versions(&host), 2, "nothing was written since");
+    assert_eq!(host.read(0, 9), [1, 1, 1, 1, 1, 1, 1, 1, 0]);
+    host.write(1, 1, 2);
+    let verdict = host.wish(Wish::Checkpoint);
+    assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    host.kill();
+    host.open();
+    assert_eq!(host.read(0, 3), [1, 2, 1]);
 }

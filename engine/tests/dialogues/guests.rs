@@ -4,6 +4,7 @@ use crate::harness::{Buf, Harness, sum};
 use crate::{is_frame_get, without_cache};
 use engine::command::{Command, Failure, Reply, Wish};
 use engine::effect::{Effect, FrameGot, Gate, GateReason, Outcome, StoreError};
+use engine::ids::Tag;
 use engine::sum::Sums;
 use engine::time::Duration;
 use engine::units::{ByteCount, Extent};
@@ -249,4 +250,40 @@ fn at_rest_nothing_is_under_way_and_nothing_waits() {
     assert_eq!(status.only_here, 0);
     host.write(0, 1, 2);
     assert_eq!(host.volume.status().only_here, 1);
+}
+
+#[test]
+fn a_compare_that_is_taken_back_or_was_busy_leaves_nothing_behind() {
+    let mut host = without_content();
+    let free = host.volume.credits();
+    for is_aborted in [true, false] {
+        host.wish(Wish::Evict);
+        host.hold(is_frame_get);
+        let data = Buf::new(&[1; 4096]);
+        let tag = host.send(Command::CompareAndWrite {
+            at: Extent::new(0, 1),
+            expect: data.clone(),
+            data,
+            sums: [sum(&[1; 4096])].into_iter().collect(),
+            fua: false,
+        });
+        assert!(host.volume.credits().bytes < free.bytes);
+        assert_eq!(host.volume.status().waiting, 2, "it and its read");
+        if is_aborted {
+            host.volume.handle_abort(host.now, Tag(tag));
+            host.run();
+        } else {
+            host.pass(Duration::from_secs(12));
+        }
+        let reply = host.replies.remove(&tag);
+        match is_aborted {
+            true => assert!(matches!(reply, Some(Reply::Failed(Failure::Aborted)))),
+            false => assert!(matches!(reply, Some(Reply::Busy)), "{reply:?}"),
+        }
+        // The store still has not answered.
+        assert_eq!(host.volume.status().waiting, 0);
+        assert_eq!(host.volume.credits(), free);
+        host.release();
+        assert_eq!(host.read(0, 1), [1]);
+    }
 }

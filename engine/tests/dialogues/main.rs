@@ -905,6 +905,62 @@ fn a_snapshot_asked_for_again_after_a_restart_is_the_same() {
 }
 
 #[test]
+fn snapshots_that_wait_hold_their_own_names_and_no_others() {
+    let mut host = Harness::born(512, 100);
+    host.hold(is_root_put);
+    let unnamed = |key| Wish::Snapshot {
+        name: None,
+        key: WishKey(key),
+    };
+    let wishes = [
+        snapshot("a", 1),
+        snapshot("b", 2),
+        unnamed(3),
+        unnamed(4),
+        snapshot("a", 5),
+        // Asked again.
+        snapshot("b", 2),
+        unnamed(4),
+    ];
+    let asked: Vec<u64> = (wishes.into_iter().enumerate())
+        .map(|(number, wish)| {
+            host.write(number as u64, 1, number as u8 + 1);
+            host.send_wish(wish)
+        })
+        .collect();
+    host.release();
+    host.pass(Duration::from_secs(1));
+    let told: Vec<String> = (asked.iter())
+        .map(|wish| match host.told.remove(wish) {
+            Some(Verdict::Committed(committed)) => committed.name.expect("a snapshot has one"),
+            Some(Verdict::Refused(Refusal::NameTaken)) => "taken".into(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, ["a", "b", "s3", "s4", "taken", "b", "s4"]);
+    let root = host.volume.root().expect("committed");
+    let names = root.snapshots.iter().map(|entry| entry.name.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["a", "b", "s3", "s4"]);
+}
+
+#[test]
+fn a_snapshot_without_a_name_gets_one_that_is_free() {
+    let mut host = Harness::born(512, 100);
+    for (name, key) in [("s3", 1), ("s3-2", 2)] {
+        host.wish(snapshot(name, key));
+    }
+    let wish = Wish::Snapshot {
+        name: None,
+        key: WishKey(3),
+    };
+    let Verdict::Committed(committed) = host.wish(wish) else {
+        panic!("committed");
+    };
+    assert_eq!(committed.root.name.version.0, 3);
+    assert_eq!(committed.name.as_deref(), Some("s3-3"));
+}
+
+#[test]
 fn a_name_that_the_base_turns_out_to_have_is_taken() {
     let mut host = Harness::born(512, 100);
     host.write(0, 8, 1);

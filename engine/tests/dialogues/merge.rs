@@ -342,3 +342,72 @@ fn scattered_overwrites_upload_what_the_rule_says() {
         assert_eq!(uploaded, ruled);
     }
 }
+
+/// Four chunks of 8 grains, each with seven layers to merge, and objects that take 16 grains.
+fn four_deep_chunks() -> Harness {
+    let geometry = Geometry {
+        block_bytes: 512,
+        capacity: BlockCount(256),
+        chunk_grains: 8,
+        leaf_chunks: 8,
+        frame_grains: 4,
+    };
+    let limits = Limits {
+        object_bytes: ByteCount(16 * 4096),
+        ..limits()
+    };
+    let mut host = born(geometry, limits);
+    for n in 0..7 {
+        for chunk in 0..4 {
+            host.write(chunk * 64 + n * 8, 3, 1 + n as u8);
+        }
+        checkpoint(&mut host);
+    }
+    (0..4).for_each(|chunk| assert_eq!(layers(&host, chunk).len(), 7));
+    host
+}
+
+#[test]
+fn what_is_planned_again_and_has_grown_beyond_an_object_is_planned_to_its_end() {
+    let mut host = four_deep_chunks();
+    assert!(matches!(host.wish(Wish::Evict), Verdict::Evicted(_)));
+    for chunk in 0..4 {
+        host.write(chunk * 64 + 56, 1, 20 + chunk as u8);
+    }
+    let is_journal_read = |effect: &Effect<Buf>| matches!(effect, Effect::Read { read, .. } if read.file != LocalFile::Cache);
+    host.hold(is_journal_read);
+    let wish = host.send_wish(Wish::Checkpoint);
+    assert!(host.open.iter().any(is_journal_read), "one object");
+    // One record of it rots, and the frames to merge come into the cache.
+    let is_it = |page: &&mut [u8]| page[..512].iter().all(|byte| *byte == 23);
+    let files = host.disk.files.values_mut();
+    let mut pages = files.flat_map(|file| file.written.chunks_mut(4096));
+    pages.find(is_it).expect("that record")[7] ^= 1;
+    for chunk in 0..4 {
+        host.read(chunk * 64, 56);
+    }
+    host.release();
+    let Some(Verdict::Committed(committed)) = host.told.remove(&wish) else {
+        panic!("committed");
+    };
+    for chunk in 0..3 {
+        // The merged grains, and the part of one that was written now.
+        assert_eq!(layers(&host, chunk).len(), 2, "{chunk}");
+    }
+    assert_eq!(committed.puts, 3, "two objects and a root");
+    assert!(matches!(host.wish(Wish::Evict), Verdict::Evicted(_)));
+    for chunk in 0..4 {
+        let mut grain = vec![0; 56];
+        for n in 0..7 {
+            grain[n * 8..][..3].fill(1 + n as u8);
+        }
+        assert_eq!(host.read(chunk * 64, 56), grain);
+        if chunk < 3 {
+            let last = [[20 + chunk as u8].as_slice(), &[0; 7]].concat();
+            assert_eq!(host.read(chunk * 64 + 56, 8), last);
+        }
+    }
+    let tag = host.send(Command::Read(Extent::new(3 * 64 + 56, 1)));
+    let reply = host.replies.remove(&tag);
+    assert!(matches!(reply, Some(Reply::Failed(_))), "{reply:?}");
+}

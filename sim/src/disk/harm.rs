@@ -35,12 +35,12 @@ pub struct Harmed {
 
 /// A record on the disk.
 #[derive(Clone, Debug)]
-struct Found {
-    file: FileId,
+pub(super) struct Found {
+    pub(super) file: FileId,
     page: u32,
     /// Pages of its data.
     data: u32,
-    head: Arc<RecordHead>,
+    pub(super) head: Arc<RecordHead>,
 }
 
 impl Found {
@@ -250,7 +250,7 @@ impl Disk {
     }
 
     // The durable records of each file's newest lap, as they were before any damage.
-    fn records(&self) -> Vec<Found> {
+    pub(super) fn records(&self) -> Vec<Found> {
         let of = |(id, file): (&FileId, &File)| records_of(*id, file, self.unit, false);
         self.living(self.files.iter().flat_map(of).collect())
     }
