@@ -155,11 +155,8 @@ impl<P: Payload> Volume<P> {
                 chunk_reads(&frozen.map, geometry, chunk, keeps, &mut reads, &mut grains);
             }
             let next_block = Lba((chunk.0 + 1) * geometry.chunk_blocks());
-            at = match last {
-                Some(last) if chunk >= last => None,
-                _ => next_chunk(&frozen.map, merges, geometry, root, next_block),
-            };
-            at = at.filter(|next| last.is_none_or(|last| *next <= last));
+            at = next_chunk(&frozen.map, merges, geometry, root, next_block)
+                .filter(|next| last.is_none_or(|last| *next <= last));
             if alone {
                 break;
             }

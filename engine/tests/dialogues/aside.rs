@@ -142,3 +142,22 @@ fn a_version_that_landed_before_its_host_was_fenced_is_not_published_again() {
     host.open();
     assert_eq!(host.read(0, 3), [1, 2, 1]);
 }
+
+#[test]
+fn who_holds_the_volume_is_told_so_and_draws_no_other_number() {
+    let mut host = Harness::born(512, 100);
+    let attach = host.volume.status().attach;
+    let asked = host.store.borrow().requests;
+    for take_over in [false, true] {
+        let verdict = host.wish(Wish::Attach {
+            take_over,
+            accept_loss: true,
+        });
+        match verdict {
+            Verdict::Attached { attach: told, .. } => assert_eq!(told, attach),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(host.volume.status().attach, attach);
+    assert_eq!(host.store.borrow().requests, asked);
+}
