@@ -163,7 +163,8 @@ def main():
     wanted = listed[:asked.sample]
     latest = {entry["mutant"]: entry["verdict"] for entry in known()}
     if asked.survivors:
-        wanted = [m for m in listed if latest.get(key(m)) == "survived"]
+        same = {entry["mutant"] for entry in known() if entry.get("equivalent")}
+        wanted = [m for m in listed if latest.get(key(m)) == "survived" and key(m) not in same]
         latest = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "project")
