@@ -187,6 +187,8 @@ pub(crate) struct Fetch {
     pub(crate) retry_at: Option<Instant>,
     /// No guest waits for it: it goes when no other does.
     pub(crate) is_behind: bool,
+    /// No other frame rides in it: one that it was fetched with is damaged.
+    pub(crate) is_alone: bool,
 }
 
 /// A frame being fetched, and who waits for it.
@@ -295,6 +297,7 @@ impl Hydrate {
         if let Some(id) = line.back().copied()
             && let Some(fetch) = self.fetches.get_mut(&id)
             && !fetch.sent
+            && !fetch.is_alone
             && fetch.retry_at.is_none()
             && fetch.object == part.object
             && fetch.bytes.end == part.bytes.start
@@ -327,6 +330,7 @@ impl Hydrate {
                 attempts: 0,
                 retry_at: None,
                 is_behind,
+                is_alone: false,
             },
         );
         line.push_back(id);
@@ -372,6 +376,32 @@ impl Hydrate {
                 .insert((fetch.object.clone(), frame.offset), id);
         }
         self.fetches.insert(id, fetch);
+    }
+
+    /// Something of the fetch is damaged, and nobody knows which frame: each is asked for alone, also those that nobody waits
+    /// for any more, so that who asks again is told.
+    pub(crate) fn split(&mut self, fetch: Fetch) {
+        let mut end = fetch.bytes.end;
+        for frame in fetch.frames.into_iter().rev() {
+            let (id, start) = (self.next, u64::from(frame.offset));
+            self.next += 1;
+            self.by_frame
+                .insert((fetch.object.clone(), frame.offset), id);
+            let alone = Fetch {
+                object: fetch.object.clone(),
+                bytes: start..end,
+                frames: alloc::vec![frame],
+                version: fetch.version,
+                sent: false,
+                attempts: 0,
+                retry_at: None,
+                is_behind: false,
+                is_alone: true,
+            };
+            self.fetches.insert(id, alone);
+            self.line.push_front(id);
+            end = start;
+        }
     }
 
     /// Whether frames of the object are wanted, sent for or not.

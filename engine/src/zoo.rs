@@ -5,12 +5,17 @@
 //! one line in one place.
 
 #[cfg(feature = "zoo")]
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[cfg(feature = "zoo")]
 static BUG: AtomicU64 = AtomicU64::new(0);
+/// How often each mark was reached. A name's place is its number's rest; the simulator tests that no two share one.
 #[cfg(feature = "zoo")]
-static REACHED: [AtomicBool; 4096] = [const { AtomicBool::new(false) }; 4096];
+static REACHED: [AtomicU64; PLACES as usize] = [const { AtomicU64::new(0) }; PLACES as usize];
+
+/// Places for marks.
+#[cfg(feature = "zoo")]
+pub const PLACES: u64 = 1 << 16;
 
 /// A number for a name (FNV-1a, 64 bits).
 #[cfg(feature = "zoo")]
@@ -38,13 +43,13 @@ pub fn is_on(number: u64) -> bool {
 /// A marked place was reached.
 #[cfg(feature = "zoo")]
 pub fn reach(number: u64) {
-    REACHED[(number % 4096) as usize].store(true, Relaxed);
+    REACHED[(number % PLACES) as usize].fetch_add(1, Relaxed);
 }
 
-/// Whether the mark of that name was reached.
+/// How often the mark of that name was reached since the process began.
 #[cfg(feature = "zoo")]
-pub fn was_reached(name: &str) -> bool {
-    REACHED[(number(name) % 4096) as usize].load(Relaxed)
+pub fn reached(name: &str) -> u64 {
+    REACHED[(number(name) % PLACES) as usize].load(Relaxed)
 }
 
 /// Whether this bug is on.

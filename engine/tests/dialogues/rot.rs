@@ -1,8 +1,11 @@
-//! Rot in the journal: told for just the blocks that it hit, and never passed over in silence.
+//! Rot in the journal and in the store: told for just the blocks that it hit, and never passed over in silence.
 
 use crate::harness::Harness;
+use engine::Wish;
 use engine::command::{Command, Failure, Reply};
 use engine::effect::Notice;
+use engine::limits::Limits;
+use engine::time::Duration;
 use engine::units::{Extent, Lba};
 
 const PAGE: usize = 4096;
@@ -98,4 +101,38 @@ fn a_restart_loses_just_the_piece_that_is_damaged() {
     assert_eq!(told, [Extent::new(8, 8)]);
     assert_eq!(host.read(0, 8), [1; 8]);
     assert_eq!(host.read(40, 8), [2; 8]);
+}
+
+#[test]
+fn a_rotten_frame_does_not_spoil_those_that_are_fetched_with_it() {
+    let limits = Limits {
+        cache_slots: 0,
+        ..Limits::default()
+    };
+    // Two grains a frame, four a chunk: blocks 0 to 16 and 16 to 32 are frames of one section.
+    let mut host = Harness::born_with(512, 64, limits);
+    host.write(0, 32, 1);
+    host.wish(Wish::Checkpoint);
+    host.wish(Wish::Sessions(1));
+    host.kill();
+    host.open();
+    for ((_, name), bytes) in &mut host.store.borrow_mut().objects {
+        if name.starts_with("chunks/") {
+            // The second frame's data, behind two headers and the first frame's.
+            bytes[128 + 2 * PAGE + 128 + 3] ^= 1;
+        }
+    }
+    let read = host.send(Command::Read(Extent::new(0, 32)));
+    host.pass(Duration::from_secs(9));
+    let reply = host.replies.remove(&read);
+    let is_told = matches!(reply, Some(Reply::Failed(Failure::Damaged { at: Lba(16) })));
+    assert!(is_told, "{reply:?}");
+    let told: Vec<Extent> = (host.notices.iter())
+        .filter_map(|n| match n {
+            Notice::Damaged { extent, .. } => Some(*extent),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [Extent::new(16, 16)]);
+    assert_eq!(host.read(0, 16), [1; 16]);
 }

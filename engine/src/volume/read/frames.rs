@@ -71,6 +71,14 @@ impl<P: Payload> Volume<P> {
                     );
                 }
             }
+            Outcome::Store(StoreError::Damaged | StoreError::TooNew) if fetch.frames.len() > 1 => {
+                self.store_answered();
+                // Those beside a damaged frame are whole. One that no guest wanted is not asked for again.
+                if !fetch.is_behind {
+                    mark!("damaged-fetch-is-split");
+                    self.hydrate.split(fetch);
+                }
+            }
             Outcome::Store(
                 error @ (StoreError::Damaged | StoreError::Absent | StoreError::TooNew),
             ) => {
