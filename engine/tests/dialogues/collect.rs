@@ -268,6 +268,36 @@ fn nothing_goes_while_a_read_holds_it() {
     assert_eq!(stored(&host), reached(&host));
 }
 
+#[test]
+fn deletes_that_are_due_while_a_look_is_awaited_turn_in_no_ring() {
+    let mut host = Harness::born_with(4096, 64, bare());
+    let read = |at| engine::command::Command::Read(engine::units::Extent::new(at, 8));
+    for at in [0, 32] {
+        host.write(at, 8, 1);
+        host.wish(Wish::Checkpoint);
+    }
+    host.hold(is_frames);
+    host.send(read(0));
+    host.send(read(32));
+    assert!(host.open.iter().filter(|e| is_frames(e)).count() >= 2);
+    for fill in [2, 3] {
+        host.write(0, 8, fill);
+        host.write(32, 8, fill);
+        host.wish(Wish::Checkpoint);
+    }
+    // Both objects are dead and held: their deletes are tried each second, and use the look up.
+    host.pass(Duration::from_secs(700));
+    host.hold(|effect| is_frames(effect) || crate::is_door_get(effect));
+    host.pass(Duration::from_secs(300));
+    assert!(
+        host.open.iter().any(crate::is_door_get),
+        "a look is awaited"
+    );
+    host.release();
+    host.pass(Duration::from_secs(60));
+    assert_eq!(stored(&host), reached(&host));
+}
+
 // --- pins ---
 
 fn child_container() -> Container {

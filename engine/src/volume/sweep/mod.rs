@@ -111,13 +111,12 @@ impl<P: Payload> Volume<P> {
         if let Some(unpin) = &self.sweep.unpin {
             return unpin.poll_timeout();
         }
+        if let Some(look) = &self.sweep.look {
+            // The run waits for it, whatever else of it is due.
+            return look.poll_timeout();
+        }
         if let Some(run) = &self.sweep.run {
-            let look = self
-                .sweep
-                .look
-                .as_ref()
-                .and_then(|look| look.poll_timeout());
-            return run.poll_timeout(now).into_iter().chain(look).min();
+            return run.poll_timeout(now);
         }
         // What comes due while a run waits for its attach, or while nothing may be published, waits with it.
         let may_begin = self.sweep.wishes.is_empty() && self.own.may_publish();
@@ -146,6 +145,7 @@ impl<P: Payload> Volume<P> {
         let checks_pins = self.sweep.unpin.is_some() && self.sweep.search.is_none();
         if self.own.attach().is_none() && !(checks_pins && self.own.may_cut()) {
             // Detached: who holds the volume next goes on from the list.
+            mark!("collection-without-an-attachment");
             let refusal = Refusal::WrongState(self.own.phase_name());
             self.sweep_drop(&refusal);
             return true;
@@ -291,6 +291,7 @@ impl<P: Payload> Volume<P> {
         if search_at.is_none_or(|at| at > self.now) {
             return false;
         }
+        mark!("pins-checked-unattached");
         self.sweep.number += 1;
         self.sweep.search = None;
         self.sweep.pace.begun(false);
@@ -370,8 +371,12 @@ impl<P: Payload> Volume<P> {
                             run.looked(true);
                         }
                     }
-                    LookVerdict::Fenced => self.fenced(),
+                    LookVerdict::Fenced => {
+                        mark!("look-before-deletes-finds-it-shut");
+                        self.fenced();
+                    }
                     LookVerdict::Refused(refusal) => {
+                        mark!("look-before-deletes-refused");
                         self.sweep_drop(&refusal);
                         self.sweep.next_at = Some(now + self.limits.delete_grace.max(AGAIN));
                     }
