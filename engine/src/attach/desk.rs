@@ -147,6 +147,7 @@ impl Desk {
 
     /// What was found contradicts what is known to exist: the step starts over after a while.
     pub(super) fn contradiction(&mut self, name: ObjectName) {
+        mark!("store-contradicts-itself");
         let since = self.waiting.as_ref().map_or(self.now, |w| w.since);
         self.begin();
         self.paused = Some(self.now + ASK_AGAIN);
@@ -256,11 +257,17 @@ impl Desk {
         let answer = match (&query, outcome) {
             (Query::Claim(_), Outcome::Put(_)) | (Query::Put(_), Outcome::Put(_)) => Answer::Put,
             // A missing right or quota will not go away by trying for the next number.
-            (_, Outcome::Store(error @ (StoreError::Denied | StoreError::Full))) => {
+            // Nor will a container that is gone come back.
+            (_, Outcome::Store(error @ (StoreError::Denied | StoreError::Full)))
+            | (Query::Claim(_), Outcome::Store(error @ StoreError::Absent)) => {
+                mark!("attach-refused-by-the-store");
                 return self.fail(name, error);
             }
             // Whether it landed or will land is not known, and 412 says no more: the number is burnt.
-            (Query::Claim(_), _) => Answer::NotPut,
+            (Query::Claim(_), _) => {
+                mark!("claim-not-confirmed");
+                Answer::NotPut
+            }
             // Any other name has one writer and one content: the same bytes again, until confirmed.
             (Query::Put(_), Outcome::Store(error)) => return self.ask_again(query, name, error),
             (_, Outcome::Store(error @ (StoreError::Unavailable | StoreError::Unknown))) => {

@@ -256,6 +256,7 @@ impl<P: Payload> Journal<P> {
     /// No write is taken from now on.
     pub(crate) fn make_read_only(&mut self) {
         if !self.read_only {
+            mark!("read-only");
             self.read_only = true;
             self.flight.clear();
             self.flight_bytes = 0;
@@ -359,6 +360,11 @@ impl<P: Payload> Journal<P> {
             .and_then(|head| self.files.get(&head))
             .map_or(0, |file| self.file_pages - file.next_page);
         pages(data_bytes) <= head_room || self.ready.len() > RESERVE
+    }
+
+    /// Whether no file is left but the reserve, which guests do not get.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.read_only && self.ready.len() <= RESERVE
     }
 
     /// A record has no room: whatever can be freed for it shall be.

@@ -10,6 +10,7 @@ mod guests;
 mod harness;
 mod merge;
 mod rot;
+mod waits;
 
 use engine::Limits;
 use engine::command::{Command, Failure, Refusal, Reply, Verdict, Wish};

@@ -69,6 +69,7 @@ impl<P: Payload> Volume<P> {
             let Some(writing) = self.guest.held.pop_front() else {
                 return;
             };
+            self.guest.told_full = false;
             let last = self.journal.assigned();
             self.guest.acks.push_back(Ack {
                 first: writing.first.unwrap_or(last),

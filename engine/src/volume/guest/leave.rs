@@ -1,6 +1,7 @@
 //! Commands that end without what they asked for: taken back, answered BUSY, or refused because the volume is left.
 
 use crate::command::{Failure, Reply};
+use crate::effect::{Effect, Notice};
 use crate::ids::Tag;
 use crate::payload::Payload;
 use crate::volume::Volume;
@@ -64,6 +65,12 @@ impl<P: Payload> Volume<P> {
     /// The command has waited for as long as it may: BUSY.
     pub(super) fn give_up(&mut self, tag: Tag) {
         let before = self.guest.under_way();
+        if self.guest.held.iter().any(|writing| writing.tag == tag)
+            && self.journal.is_full()
+            && !core::mem::replace(&mut self.guest.told_full, true)
+        {
+            self.out.push(Effect::Notice(Notice::JournalFull));
+        }
         self.guest.parked.retain(|(t, _)| *t != tag);
         self.guest.behind.retain(|(t, _)| *t != tag);
         self.guest.stored.retain(|(_, t)| *t != tag);
@@ -89,6 +96,7 @@ impl<P: Payload> Volume<P> {
         }
         let waited = self.guest.under_way() != before || self.reads_abort(tag);
         if waited {
+            mark!("answered-busy");
             // Asks for room once more: a file may have become possible since.
             self.journal.prepare(&mut self.out);
             self.answer(tag, Reply::Busy);

@@ -72,6 +72,8 @@ pub(crate) struct Guests<P> {
     /// Good answers that were ready while nobody knew whether the volume is still ours: they leave when it is, and fail when
     /// it is not.
     withheld: VecDeque<(Tag, Reply<P>)>,
+    /// The operator knows that the journal is full; until a held write finds room.
+    told_full: bool,
     deadlines: BTreeSet<(Instant, Tag)>,
     deadline_of: BTreeMap<Tag, Instant>,
 }
@@ -89,6 +91,7 @@ impl<P> Default for Guests<P> {
             durable: VecDeque::new(),
             stored: VecDeque::new(),
             withheld: VecDeque::new(),
+            told_full: false,
             deadlines: BTreeSet::new(),
             deadline_of: BTreeMap::new(),
         }

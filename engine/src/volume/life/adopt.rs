@@ -84,6 +84,7 @@ impl<P: Payload> Volume<P> {
             .is_some_and(|cut| cut.seq <= base.cut && cut.wants.is_empty() && cut.named.is_none())
             && !self.publishing.is_running()
         {
+            mark!("base-holds-the-cut");
             self.publishing.cuts.pop_front();
             self.stack.frozen.pop_front();
         }
@@ -126,6 +127,7 @@ impl<P: Payload> Volume<P> {
             } else {
                 continue;
             };
+            mark!("base-settles-a-snapshot");
             cut.named = None;
             let wishes = cut
                 .wants

@@ -185,12 +185,14 @@ impl<P: Payload> Volume<P> {
     /// The journal's fate: it goes on under the new id, or it belongs to a history that was left behind.
     pub(super) fn attach_join(&mut self, join: Join) {
         if join.keep {
+            mark!("journal-goes-on");
             self.own.set_aside = false;
             self.note(After::Joined, |note| note.joined.push(join.attach));
             return;
         }
         if matches!(self.own.phase, Phase::Serving | Phase::Detaching) {
             // Guests were served from a journal that turns out to be of a lost history, and so was what waits to be published.
+            mark!("served-from-a-lost-history");
             let attempt = self.own.attempt.take();
             self.fenced();
             if let Some(wish) = attempt.and_then(|attempt| attempt.wish) {
@@ -200,6 +202,7 @@ impl<P: Payload> Volume<P> {
         }
         if !self.journal.is_idle() {
             // What still ends in the old files must not be taken for records of the next history.
+            mark!("join-waits-for-the-journal");
             self.own.joining = Some(join);
             return;
         }
@@ -215,6 +218,7 @@ impl<P: Payload> Volume<P> {
         self.stack = crate::layers::stack::Stack::default();
         self.own.attribute_log.clear();
         if everything_stored {
+            mark!("journal-dropped");
             for file in &files {
                 self.out
                     .disk(Pending::Nothing, DiskRequest::RemoveFile(*file));
@@ -232,6 +236,7 @@ impl<P: Payload> Volume<P> {
                 committed.cut = committed.cut.max(spent);
             }
             if !everything_stored {
+                mark!("journal-set-aside");
                 note.aside.extend(files);
             }
         });
@@ -293,19 +298,28 @@ impl<P: Payload> Volume<P> {
         verdict: Verdict,
         held_elsewhere: bool,
     ) {
+        if let (None, Verdict::Refused(Refusal::Store { object, error })) = (wish, &verdict) {
+            self.tell_waiting(object.clone(), *error);
+        }
         if let Some((birth, _)) = self.own.birth.take() {
+            mark!("birth-lost");
             self.own.phase = Phase::Blank;
             return self.told(birth, verdict);
         }
         match self.own.phase {
             // Another's opened stands above ours: no attach of our own accord changes that.
-            Phase::Serving | Phase::Detaching if held_elsewhere => self.leave(),
+            Phase::Serving | Phase::Detaching if held_elsewhere => {
+                mark!("held-elsewhere-while-serving");
+                self.leave();
+            }
             // It held the volume, or served it: its note forgets what it held when a journal is set aside.
             _ if held_elsewhere && (self.held().is_some() || self.own.gate == Some(Gate::Open)) => {
+                mark!("held-elsewhere-at-the-start");
                 self.leave();
             }
             // The store refused: guests go on from here, the publish tries again.
             Phase::Serving | Phase::Detaching => {
+                mark!("attach-lost-while-serving");
                 self.own.attach_retry_at = Some(self.now + self.limits.watch);
                 self.guest_retry();
             }

@@ -32,6 +32,7 @@ impl<P: Payload> Volume<P> {
         // A birth that failed before left a note: its number and what it drew go on.
         let mut note = self.new_note(true);
         if let Some(old) = self.notes.note.take() {
+            mark!("born-after-a-failure");
             note.serial = old.serial;
             note.drawn = old.drawn;
         }
@@ -58,6 +59,9 @@ impl<P: Payload> Volume<P> {
     }
 
     pub(super) fn put_superblock(&mut self) {
+        // 1. The PUT's answer is lost, and the birth fails. 2. It is tried again. 3. One name has one content for ever.
+        let wall = self.wall();
+        let created = *self.own.born_at.get_or_insert(wall);
         let Some((_, spec)) = &self.own.birth else {
             return;
         };
@@ -65,7 +69,7 @@ impl<P: Payload> Volume<P> {
             container: self.container.clone(),
             geometry: spec.geometry,
             kind: spec.kind,
-            created: self.wall(),
+            created,
             parent: spec.parent.clone(),
         };
         let request = StoreRequest::Put {
@@ -78,6 +82,7 @@ impl<P: Payload> Volume<P> {
     }
 
     pub(super) fn birth_failed(&mut self, object: &str, outcome: &Outcome<P>) {
+        mark!("birth-refused-by-the-store");
         self.own.phase = Phase::Blank;
         let error = match outcome {
             Outcome::Store(error) => *error,

@@ -10,6 +10,7 @@ mod birth;
 mod inspect;
 mod open;
 mod own;
+mod waits;
 mod watch;
 mod wishes;
 
@@ -19,7 +20,7 @@ use crate::effect::{Gate, Meta, Outcome, StoreError, StoreRequest};
 use crate::ids::{AttachId, FileId, Hash, Seq, Version, WishId};
 use crate::payload::Payload;
 use crate::publish::Want;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, WallTime};
 use crate::volume::{After, Pending, Volume};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -120,6 +121,8 @@ pub(crate) struct Own<P> {
     random: u64,
     open_wish: Option<WishId>,
     birth: Option<(WishId, BirthSpec)>,
+    /// When the volume's birth began: a birth that is tried again says the same.
+    born_at: Option<WallTime>,
     /// Files found without a note.
     pub(super) orphans: Vec<FileId>,
     sessions: u32,
@@ -133,6 +136,8 @@ pub(crate) struct Own<P> {
     attach_retry_at: Option<Instant>,
     gate: Option<Gate>,
     away_since: Option<Instant>,
+    /// When the operator was last told what the store makes wait.
+    told_waiting_at: Option<Instant>,
     busy_since: Option<Instant>,
     leaf_retries: Vec<(Instant, Hash)>,
     retry_at: Option<Instant>,
@@ -229,6 +234,7 @@ impl<P: Payload> Volume<P> {
                     .filter(|attempt| attempt.number == number)
                 {
                     attempt.machine.handle(now, slot, outcome);
+                    self.tell_what_is_waited_for();
                 }
             }
             Op::Inspect { number, slot } => {
@@ -239,6 +245,7 @@ impl<P: Payload> Volume<P> {
                     .is_some_and(|inspecting| inspecting.number == number)
                 {
                     self.inspected(slot, outcome);
+                    self.tell_what_is_waited_for();
                 }
             }
             Op::Container => match outcome {

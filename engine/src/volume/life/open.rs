@@ -29,6 +29,7 @@ impl<P: Payload> Volume<P> {
             self.own.phase = Phase::Attaching;
             self.own.open_wish = Some(id);
             if deleting {
+                mark!("erasing-goes-on");
                 // Everything that decides goes before `volume`: without it nothing is left to attach to.
                 let request = StoreRequest::Get(GetRequest {
                     container: self.container.clone(),
@@ -41,6 +42,7 @@ impl<P: Payload> Volume<P> {
                 self.out.store(Pending::Life(Op::HalfErased), request);
                 return;
             }
+            mark!("birth-goes-on");
             let request = StoreRequest::CreateContainer(self.container.clone());
             self.out.store(Pending::Life(Op::UnbornContainer), request);
             return;
@@ -64,6 +66,9 @@ impl<P: Payload> Volume<P> {
         let wish = self.own.open_wish.take();
         match attach::watch_verdict(outcome) {
             Watched::Good | Watched::Silent => {
+                if attach::watch_verdict(outcome) == Watched::Silent {
+                    mark!("restart-without-the-store");
+                }
                 // Mode `available`: no answer is no reason to stop a disk that is whole here.
                 self.own.last_good = self.now;
                 self.serve();
@@ -72,6 +77,7 @@ impl<P: Payload> Volume<P> {
                 }
             }
             Watched::Shut => {
+                mark!("restart-finds-it-shut");
                 self.own.phase = Phase::Local;
                 self.begin_attach(wish, How::default());
             }

@@ -102,7 +102,10 @@ impl<P: Payload> Volume<P> {
                 self.reads_believe(began);
             }
             Watched::Silent => self.store_failed(outcome),
-            Watched::Shut if self.own.attach.is_some() => self.fenced(),
+            Watched::Shut if self.own.attach.is_some() => {
+                mark!("watch-finds-it-shut");
+                self.fenced();
+            }
             Watched::Shut => self.found_shut(),
         }
     }
@@ -114,6 +117,7 @@ impl<P: Payload> Volume<P> {
         if !serves || self.own.shut || self.own.opened.is_some() {
             return;
         }
+        mark!("door-shut-above-a-restart");
         self.own.phase = Phase::Local;
         if self.own.sessions == 0 {
             self.set_gate(Gate::Closed(GateReason::NotServing));
@@ -170,13 +174,15 @@ impl<P: Payload> Volume<P> {
         if self.own.gate == Some(Gate::Closed(GateReason::StoreAway))
             && self.own.phase == Phase::Serving
         {
+            mark!("gate-opens-again");
             self.set_gate(Gate::Open);
         }
     }
 
     pub(crate) fn store_failed(&mut self, outcome: &Outcome<P>) {
-        if matches!(outcome, Outcome::Store(_)) {
+        if let Outcome::Store(error) = outcome {
             self.own.away_since.get_or_insert(self.now);
+            self.tell_store_away(*error);
         }
     }
 
@@ -198,6 +204,7 @@ impl<P: Payload> Volume<P> {
     pub(in crate::volume) fn answered_busy(&mut self) {
         let since = *self.own.busy_since.get_or_insert(self.now);
         if since + self.limits.close_after <= self.now && self.own.phase == Phase::Serving {
+            mark!("gate-closes-for-the-store");
             self.set_gate(Gate::Closed(GateReason::StoreAway));
             self.own.watch_at = Some(self.now);
         }

@@ -174,6 +174,7 @@ impl<P: Payload> Volume<P> {
     /// The disk failed: what is whole here goes to the store, once a note says that numbers up to here are spent.
     pub(in crate::volume) fn save_whole_history(&mut self) {
         if self.own.phase == Phase::Serving && self.notes.note.is_some() {
+            mark!("emergency-cut");
             let end = self.journal.assigned();
             self.note(After::Emergency, |note| {
                 note.intent = Some(Intent::Emergency(end))
