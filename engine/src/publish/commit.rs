@@ -122,6 +122,7 @@ impl<P: Payload> Volume<P> {
             .own
             .take_over_mark(before.as_ref().map(|(root, _)| &**root))
         {
+            mark!("take-over-marked");
             root.snapshots.extend(entry);
             root.losses.extend(loss);
         }
@@ -168,6 +169,9 @@ impl<P: Payload> Volume<P> {
             }
         }
         // What neither a name nor a pin keeps is superseded by this root, or was let go by its last child.
+        if !unpinned.is_empty() {
+            mark!("pin-dropped");
+        }
         let let_go = unpinned.iter().map(|pin| pin.root);
         for old in let_go.chain(before.as_ref().map(|(before, _)| before.name)) {
             let is_kept = root.snapshots.iter().any(|s| s.root == old)
@@ -225,7 +229,6 @@ impl<P: Payload> Volume<P> {
             }
         };
         self.store_answered();
-        let (container, deadline) = (self.container.clone(), self.limits.store_deadline);
         let Some(run) = self.publishing.run.as_mut() else {
             return;
         };
@@ -237,25 +240,41 @@ impl<P: Payload> Volume<P> {
         run.root = run.root.take().map(|root| placed(root, &receipt));
         run.hash = receipt.root.unwrap_or_default();
         run.stage = Stage::Look;
-        run.look = Some(Look::new(container, run.attach, deadline, false));
+        self.look_again();
         self.look_poll();
     }
 
     // --- the look ---
+
+    /// A look begins, unless one is under way.
+    pub(super) fn look_again(&mut self) {
+        let (container, deadline) = (self.container.clone(), self.limits.store_deadline);
+        if let Some(run) = self.publishing.run.as_mut()
+            && run.stage == Stage::Look
+            && run.look.is_none()
+        {
+            run.looks += 1;
+            run.look = Some(Look::new(container, run.attach, deadline, false));
+        }
+    }
 
     pub(super) fn look_poll(&mut self) {
         let now = self.now;
         let Some(run) = self.publishing.run.as_mut() else {
             return;
         };
-        let number = run.number;
+        let (look, number) = (run.looks, run.number);
         while let Some((slot, request)) = run.look.as_mut().and_then(|look| look.poll(now)) {
-            self.out
-                .store(Pending::Publish(Op::Look { slot, run: number }), request);
+            let op = Op::Look {
+                look,
+                slot,
+                run: number,
+            };
+            self.out.store(Pending::Publish(op), request);
         }
     }
 
-    pub(super) fn look_answered(&mut self, slot: u32, number: u64, outcome: Outcome<P>) {
+    pub(super) fn look_answered(&mut self, look: u32, slot: u32, number: u64, outcome: Outcome<P>) {
         match &outcome {
             Outcome::Store(crate::effect::StoreError::Absent) => self.store_answered(),
             Outcome::Store(_) => self.store_failed(&outcome),
@@ -266,7 +285,7 @@ impl<P: Payload> Volume<P> {
             .publishing
             .run
             .as_mut()
-            .filter(|run| run.number == number)
+            .filter(|run| run.number == number && run.looks == look)
         else {
             return;
         };
@@ -278,13 +297,15 @@ impl<P: Payload> Volume<P> {
             None => self.look_poll(),
             Some(LookVerdict::Good) => self.commit(),
             Some(LookVerdict::Fenced) if bug!("look-is-ignored") => self.commit(),
-            Some(LookVerdict::Fenced) => self.fenced(),
+            Some(LookVerdict::Fenced) => {
+                mark!("look-finds-it-shut");
+                self.fenced();
+            }
             Some(LookVerdict::Refused(_)) => {
                 mark!("look-refused");
-                // The store refuses to say: the root is there, whether it counts is not known yet.
-                let (container, deadline) = (self.container.clone(), self.limits.store_deadline);
+                // The store refuses to say: the root is there, whether it counts is not known yet. Asked again in a while.
                 if let Some(run) = self.publishing.run.as_mut() {
-                    run.look = Some(Look::new(container, run.attach, deadline, false));
+                    run.look = None;
                     run.resend_root = Some(now + SEND_AGAIN);
                 }
             }

@@ -61,6 +61,8 @@ pub(crate) enum Op {
         run: u64,
     },
     Look {
+        /// Counts the looks of the run: an outcome of one that was refused says nothing to the next.
+        look: u32,
         slot: u32,
         run: u64,
     },
@@ -158,6 +160,7 @@ pub(crate) struct Run<P> {
     /// The snapshot's name.
     name: Option<String>,
     look: Option<Look>,
+    looks: u32,
     keeping: u32,
     bytes: u64,
     puts: u64,
@@ -359,6 +362,7 @@ impl<P: Payload> Volume<P> {
             hash: Hash::default(),
             name: None,
             look: None,
+            looks: 0,
             keeping: 0,
             bytes: 0,
             puts: 0,
@@ -459,7 +463,7 @@ impl<P: Payload> Volume<P> {
                 other => self.not_sent(serial, true, &other),
             },
             Op::Root { run } => self.root_answered(run, outcome),
-            Op::Look { slot, run } => self.look_answered(slot, run, outcome),
+            Op::Look { look, slot, run } => self.look_answered(look, slot, run, outcome),
             Op::Kept { run } => self.kept(run),
             Op::PinRoot { wish } => self.pin_root_came(wish, outcome),
         }
@@ -521,6 +525,7 @@ impl<P: Payload> Volume<P> {
         }
         if root_due {
             self.send_root();
+            self.look_again();
         }
         self.look_poll();
     }

@@ -119,6 +119,7 @@ impl<P: Payload> Volume<P> {
             let mut delta = ChunkDelta::new(run.version);
             delta.hole = GrainSet::from_ascending(work.hole);
             if !work.lost.is_empty() {
+                mark!("lost-blocks-published");
                 let masks = work.lost.iter().map(|(_, mask)| *mask).collect();
                 delta.lost = Some((
                     GrainSet::from_ascending(work.lost.iter().map(|(g, _)| *g)),

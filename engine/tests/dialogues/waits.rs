@@ -89,3 +89,29 @@ fn a_journal_that_stays_full_is_told_once_until_there_is_room() {
     host.pass(Duration::from_secs(13));
     assert_eq!(full(&host), 2, "there was room in between");
 }
+
+#[test]
+fn a_look_that_is_refused_is_asked_again_now_and_then() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 8, 1);
+    host.hold(crate::is_root_put);
+    let wish = host.send_wish(Wish::Checkpoint);
+    assert!(host.open.iter().any(crate::is_root_put));
+    host.hold(crate::is_door_get);
+    host.run();
+    host.store.borrow_mut().away = Some(StoreError::Denied);
+    host.hold(|_| false);
+    let before = host.store.borrow().requests;
+    host.run();
+    host.pass(Duration::from_secs(20));
+    let asked = host.store.borrow().requests - before;
+    assert!((20..=60).contains(&asked), "{asked} requests in 20 s");
+    assert!(!host.told.contains_key(&wish), "it may be committed");
+    host.store.borrow_mut().away = None;
+    host.pass(Duration::from_secs(3));
+    let verdict = host.told.get(&wish);
+    assert!(
+        matches!(verdict, Some(engine::command::Verdict::Committed(_))),
+        "{verdict:?}"
+    );
+}
