@@ -10,7 +10,8 @@ use crate::seat::{Asked, Flying, LocalNote, Role, request_name};
 use crate::workload::Kind;
 use crate::world::{Event, MS, SEC, Transit, US, World};
 use engine::effect::{
-    Body, DiskRequest, Effect, Gate, LocalFile, Notice, Outcome, StoreError, StoreRequest,
+    Body, DiskRequest, Effect, Gate, GateReason, LocalFile, Notice, Outcome, StoreError,
+    StoreRequest,
 };
 use engine::ids::{EffectId, FileId};
 use engine::journal::record::{RecordBody, RecordHead};
@@ -321,7 +322,7 @@ impl World {
         };
         // P11: a write goes to the journal for a reason of its own, never because the store answered.
         let compares = || s.asked.values().any(|a| a.kind == Kind::CompareAndWrite);
-        if waited && !s.may_be_busy && !compares() {
+        if waited && !s.may_be_busy && !compares() && s.unlocked_at != Some(self.now) {
             return Err(Violation::new(
                 "P11",
                 format!("seq {seq} waited for an answer of the store"),
@@ -420,7 +421,11 @@ impl World {
         };
         self.trace.roll(id ^ 0x8000);
         let now = self.instant();
+        let is_broken = matches!(outcome, Outcome::Disk(_));
         self.with_engine(seat, kind, |e| e.handle_done(now, EffectId(id), outcome));
+        if is_broken {
+            self.cannot_begin(seat, kind);
+        }
     }
 
     fn fate(&mut self, seat: usize, local: &Local, note: &LocalNote, id: u64) -> Fate {
@@ -430,6 +435,10 @@ impl World {
             (Local::Append { .. }, _) => (Die::AppendFails, faults.append_fails),
             (Local::Sync { .. }, _) => (Die::SyncFails, faults.sync_fails),
             (Local::Read(_), _) => return Fate::Good,
+            (Local::Disk(DiskRequest::CreateFile { .. }), _) if self.lasting_disk_full() => {
+                self.seats[seat].disk_hurt = true;
+                return Fate::Full;
+            }
             (Local::Disk(DiskRequest::CreateFile { .. }), _) if faults.disk_full > 0 => {
                 (Die::DiskFull, faults.disk_full)
             }
@@ -441,12 +450,12 @@ impl World {
                 | DiskRequest::FillCache { .. }
                 | DiskRequest::ClearCache { .. }
                 | DiskRequest::RemoveFile(_)
-                | DiskRequest::DropMeta(_) => (Die::DiskFails, faults.disk_fails),
-                DiskRequest::ReadNote
+                | DiskRequest::DropMeta(_)
+                | DiskRequest::ReadNote
                 | DiskRequest::ListFiles
                 | DiskRequest::ScanFile(_)
                 | DiskRequest::LoadMeta { .. }
-                | DiskRequest::ListCache => return Fate::Good,
+                | DiskRequest::ListCache => (Die::DiskFails, faults.disk_fails),
             },
         };
         if !self.strikes(die, entity, ppm) {
@@ -523,7 +532,11 @@ impl World {
         let mut hears = None;
         let mut answer = ordinary;
         let mut racy = false;
-        if self.outage || self.strikes(Die::StoreLost, n, faults.store_lost) {
+        self.asks_on(seat);
+        if let Some(error) = self.lasting_error(&request) {
+            arrive = None;
+            hears = Some(error);
+        } else if self.outage || self.strikes(Die::StoreLost, n, faults.store_lost) {
             arrive = None;
             hears = Some(away);
             answer = deadline;
@@ -589,7 +602,16 @@ impl World {
             return;
         };
         transit.arrives = false;
-        let outcome = self.store.apply(&transit.request, transit.racy);
+        let mut outcome = self.store.apply(&transit.request, transit.racy);
+        if let (StoreRequest::Get(get), Outcome::Frames(_)) = (&transit.request, &outcome) {
+            let get = get.clone();
+            if self.finds_rot(number, &get) {
+                outcome = Outcome::Store(StoreError::Damaged);
+            }
+        }
+        let Some(transit) = self.transit.get_mut(&number) else {
+            return;
+        };
         if transit.outcome.is_none() {
             transit.outcome = Some(outcome);
         } else {
@@ -636,6 +658,7 @@ impl World {
             )
         });
         self.heard(seat, &request, &outcome);
+        self.hears_on(seat, &request, &outcome);
         let now = self.instant();
         self.with_engine(seat, "answered", |e| {
             e.handle_done(now, EffectId(id), outcome)
@@ -646,10 +669,14 @@ impl World {
         self.trace.roll(0xb000 ^ u64::from(gate == Gate::Open));
         self.trace
             .tell(self.now, || format!("seat {seat} gate {gate:?}"));
+        if gate == Gate::Closed(GateReason::StoreAway) {
+            self.tells_on(seat);
+        }
         let s = &mut self.seats[seat];
         s.gate_open = gate == Gate::Open;
         if s.gate_open {
             self.unpark(seat);
+            self.ask_snapshots_again(seat);
             let is_idle = self.config.iscsi.is_some() && self.chaos();
             if self.seats[seat].role != Role::Reads && !is_idle {
                 self.again_after(seat, 1, AGAIN_SESSIONS);
@@ -675,7 +702,9 @@ impl World {
                     let may_be = |lba| history.is_some_and(|h| h.was_damaged(lba));
                     extent.range().all(may_be) && (!extent.is_empty() || s.is_nameless)
                 } else {
-                    s.disk_hurt
+                    let (volume, is_hurt) = (s.volume, s.disk_hurt);
+                    let rots = |lba| !self.rotten_at(volume, lba).is_empty();
+                    is_hurt || extent.range().all(rots)
                 };
                 if !fits {
                     let text = format!(
@@ -694,7 +723,8 @@ impl World {
                 }
             }
             Notice::JournalFull | Notice::StoreWaiting { .. } => {
-                self.seats[seat].may_be_busy = true
+                self.seats[seat].may_be_busy = true;
+                self.tells_on(seat);
             }
             Notice::Attached(generation) => {
                 self.seats[seat].attached_at = self.now;

@@ -114,9 +114,48 @@ dice! {
     FalseAbsence = "false-absence",
     /// Rot of a page of a note's slots, or one that cannot be read.
     NoteRot = "note-rot",
+    /// An error of the store, its identity service or the local disk that stays until a stated moment.
+    Lasting = "lasting",
 }
 
 impl Die {
+    /// Those that say what goes wrong, and what initiators and operators do about it; each strike is counted.
+    pub const FAULTS: &'static [Self] = &[
+        Self::Kill,
+        Self::Power,
+        Self::Pause,
+        Self::AppendFails,
+        Self::SyncFails,
+        Self::DiskFull,
+        Self::DiskFails,
+        Self::DiskStall,
+        Self::Rot,
+        Self::Latent,
+        Self::Misdirect,
+        Self::DiskLost,
+        Self::NoteRot,
+        Self::CacheRot,
+        Self::StoreLost,
+        Self::AnswerLost,
+        Self::StoreLate,
+        Self::StoreBusy,
+        Self::StoreFull,
+        Self::StoreSlow,
+        Self::Outage,
+        Self::Misread,
+        Self::ObjectRot,
+        Self::NodeDown,
+        Self::NodeMiss,
+        Self::FalseAbsence,
+        Self::Lasting,
+        Self::TakeOver,
+        Self::Clone,
+        Self::Abort,
+        Self::Link,
+        Self::Flip,
+        Self::SlowReader,
+    ];
+
     /// The die of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|d| d.name() == name)

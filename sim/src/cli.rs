@@ -10,14 +10,15 @@ use std::path::Path;
 
 /// How it is used.
 pub(crate) const USAGE: &str = "\
-usage: sim run [--seeds N | --minutes M] [--seed-base S] [--jobs J] [--profile P] [--ops N] [--twice] [--json] [--hashes]
-       sim soak [--minutes M] [--seed-base S] [--jobs J] [--profile P] [--ops N] [--ledger FILE] [--commit C]
+usage: sim run [--seeds N | --minutes M] [--seed-base S] [--jobs J] [--profile P] [--ops N] [--twice] [--json] [--hashes] [--complete]
+       sim soak [--minutes M] [--seed-base S] [--jobs J] [--profile P] [--ops N] [--ledger FILE] [--commit C] [--complete]
        sim replay SEED|FILE [--profile P] [--ops N] [--story]
        sim shrink SEED|FILE [--profile P] [--ops N] [--runs N] [--out FILE]
        sim exhaustive [--ops N] [--jobs J]
        sim zoo [BUG …] [--seeds BUDGET] [--streams N] [--profile P]   (built with --features zoo)
        sim canary [BUG] [--minutes M] [--seed-base S] [--profile P]   (built with --features zoo)
-       sim marks [--seeds N]                                          (built with --features zoo)
+       sim marks [--seeds N | --minutes M] [--jobs J] [--profile P]   (built with --features zoo)
+--complete fails, too, when a kind of fault never struck or a mark was not reached (V1)
 --bug NAME (built with --features zoo) switches a bug on for run, replay and shrink
        sim model [--config NAME] [--wrong NAME] [--states N] [--progress-every N] [--all]
 profiles: safety liveness snapshot fencing gc wire all; run and soak also: every (all of them, each for its share)";
@@ -36,6 +37,7 @@ struct Options {
     json: bool,
     story: bool,
     twice: bool,
+    complete: bool,
     runs: u32,
     streams: u64,
     out: Option<String>,
@@ -59,6 +61,7 @@ fn parse(words: &[String]) -> Result<Options, String> {
         json: false,
         story: false,
         twice: false,
+        complete: false,
         runs: 4000,
         streams: 20,
         out: None,
@@ -102,6 +105,7 @@ fn parse(words: &[String]) -> Result<Options, String> {
             "--json" => o.json = true,
             "--story" => o.story = true,
             "--twice" => o.twice = true,
+            "--complete" => o.complete = true,
             other if other.starts_with("--") => return Err(format!("unknown option {other}")),
             other => o.rest.push(other.to_string()),
         }
@@ -126,7 +130,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool, String> {
         "shrink" => shrink_case(&options),
         "exhaustive" => exhaust(&options),
         "zoo" => zoo(&options),
-        "marks" => marks(&options),
+        "marks" => seeds::marks(&options),
         other => Err(format!("unknown command {other}")),
     }
 }
@@ -281,30 +285,6 @@ fn zoo(o: &Options) -> Result<bool, String> {
         good &= noticed > 0;
     }
     Ok(good)
-}
-
-fn marks(o: &Options) -> Result<bool, String> {
-    #[cfg(feature = "zoo")]
-    {
-        let profiles = if o.has_profile {
-            vec![o.profile]
-        } else {
-            sim::zoo::HUNT.to_vec()
-        };
-        for n in 0..o.seeds.unwrap_or(200) {
-            let profile = profiles[(n % profiles.len() as u64) as usize];
-            run_case(&Case::new(o.base + n, profile), Detail::Counts);
-        }
-        let (hit, missed) = seeds::marks()?.unwrap_or_default();
-        println!("reached: {}", hit.join(", "));
-        println!("not reached: {}", missed.join(", "));
-        Ok(missed.is_empty())
-    }
-    #[cfg(not(feature = "zoo"))]
-    {
-        let _ = o;
-        Err("this build has no marks: build with --features zoo".into())
-    }
 }
 
 fn exhaust(o: &Options) -> Result<bool, String> {

@@ -101,6 +101,10 @@ pub struct Faults {
     pub outages: u32,
     /// Pauses of a process in the run.
     pub pauses: u32,
+    /// Errors that stay for minutes, in the run.
+    pub lasting: u32,
+    /// A frame of an object is damaged in the store for good, per read of it.
+    pub object_rot: u32,
     /// A body from the store is cut short or changed.
     pub body_hurt: u32,
     /// A node of the store misses a request.
@@ -310,6 +314,12 @@ impl Config {
         if profile == Profile::Fencing && config.wire && d.of(3) == 2 {
             config.break_a1(d.one_of(&[5_000, 20_000, 100_000]) as u32);
         }
+        (d.entity, d.nth) = (2, 0);
+        if profile != Profile::Liveness && d.of(3) == 2 {
+            config.faults.object_rot = d.rate(20_000);
+        }
+        (d.entity, d.nth) = (3, 0);
+        config.faults.lasting = d.one_of(&[0, 0, 0, 0, 0, 1]) as u32;
         config
     }
 }

@@ -6,6 +6,7 @@ use crate::iscsi::bytes::symbolic;
 use crate::oracle::Violation;
 use crate::oracle::progress::check_local;
 use crate::payload::{Blocks, Stamp, push_stamps};
+use crate::rot::may_be_gone;
 use crate::seat::{Asked, Role, Wished1};
 use crate::workload::{Kind, Plan, plan};
 use crate::world::{Event, MS, Phase, SEC, US, World};
@@ -349,6 +350,9 @@ impl World {
         self.check(checked);
         let checked = self.check_progress(seat, tag, &asked, &reply);
         self.check(checked);
+        let checked = self.waited(seat, &asked);
+        self.check(checked);
+        self.is_refused_for_room(seat, &asked, matches!(reply, Reply::Busy));
         if asked.wire.is_some() {
             self.session_replied(seat, &asked, &reply);
             self.reply_session(seat, tag, reply);
@@ -408,6 +412,9 @@ impl World {
         self.look_for_room(seat);
         let (now, s) = (self.now, &mut self.seats[seat]);
         let compares = s.asked.values().any(|a| a.kind == Kind::CompareAndWrite);
+        if asked.kind == Kind::CompareAndWrite {
+            s.unlocked_at = Some(now);
+        }
         if compares || asked.kind == Kind::CompareAndWrite {
             // Writes of its blocks wait for what it reads.
             s.held_up_until = s.held_up_until.max(now + 1);
@@ -551,10 +558,17 @@ impl World {
             Failure::Hardware => s.disk_hurt,
             Failure::ReadOnly => s.disk_hurt || s.is_nameless,
             Failure::Damaged { .. } if s.is_behind => true,
-            Failure::Damaged { at } => s
-                .history
-                .as_ref()
-                .is_some_and(|h| at.0 < h.block_count() && h.may_be_damaged(at.0)),
+            Failure::Damaged { at } => s.history.as_ref().is_some_and(|h| {
+                let nth =
+                    (asked.extents.first()).and_then(|e| e.range().position(|lba| lba == at.0));
+                let floor = nth.and_then(|nth| asked.floors.get(nth).copied());
+                at.0 < h.block_count()
+                    && (h.may_be_damaged(at.0)
+                        || floor.is_some_and(|floor| {
+                            let rotten = self.rotten_at(s.volume, at.0);
+                            may_be_gone(&rotten, h.before(at.0, floor + 1), h.newest(at.0))
+                        }))
+            }),
         };
         if fits {
             return Ok(());

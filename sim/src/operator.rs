@@ -9,7 +9,7 @@ use crate::oracle::{Violation, folder};
 use crate::payload::{Blocks, Stamp};
 use crate::seat::{Role, Wished, Wished1};
 use crate::world::{Event, MS, Phase, SEC, World};
-use engine::command::{BirthSpec, Collected, Committed, Refusal, Verdict, Wish};
+use engine::command::{Collected, Committed, Refusal, Verdict, Wish};
 use engine::ids::{AttachId, Generation, Version, WishId, WishKey};
 use engine::object::names::{ObjectName, RootName};
 use engine::payload::Parts;
@@ -70,14 +70,7 @@ impl World {
         let volume = s.volume;
         match s.role {
             Role::Bears if s.disk.note().is_none() && !self.volumes[volume].born => {
-                let parent = self.volumes[volume].parent.clone();
-                let spec = BirthSpec {
-                    geometry: self.volumes[volume].geometry,
-                    kind: engine::table::types::VolumeKind::Disk,
-                    parent,
-                    attributes: Vec::new(),
-                };
-                self.ask_wish(seat, Wished1::Birth, Wish::Birth(spec));
+                self.bear(seat);
             }
             Role::Serves if s.disk.is_empty() => self.attach(seat, false),
             Role::Bears | Role::Serves => {
@@ -211,6 +204,7 @@ impl World {
             name: Some(name.clone()),
             key: WishKey(key),
         };
+        self.answered_at(seat, key);
         self.ask_wish(seat, Wished1::Snapshot(name, key), wish);
     }
 
@@ -274,6 +268,9 @@ impl World {
         self.trace.tell(self.now, || {
             format!("seat {seat} wish {id}: {}", verdict_text(&verdict))
         });
+        if matches!(verdict, Verdict::Refused(Refusal::Store { .. })) {
+            self.tells_on(seat);
+        }
         let Some(wished) = self.seats[seat].wished.remove(&id) else {
             self.fail(Violation::new(
                 "R2",
@@ -422,6 +419,8 @@ impl World {
             return;
         }
         match what {
+            // In the same process, or as after a start.
+            Wished1::Birth if self.choices.pick(Die::Wish, id, 22, 2) == 0 => self.bear(seat),
             Wished1::Birth => self.later(seat, AGAIN_OPEN),
             Wished1::Load => {
                 self.seats[seat].loading -= 1;
@@ -803,10 +802,15 @@ impl World {
             self.fail(Violation::new("S4", text));
             return;
         }
-        if root.cut.0 < wished.answered {
+        let answered = match &wished.what {
+            Wished1::Snapshot(_, key) => self.asked_keys.get(key).copied(),
+            _ => None,
+        };
+        let answered = answered.unwrap_or(wished.answered);
+        if root.cut.0 < answered {
             let text = format!(
-                "{} holds all up to seq {}; seq {} was answered before it was asked",
-                root.name, root.cut.0, wished.answered
+                "{} holds all up to seq {}; seq {answered} was answered before it was asked",
+                root.name, root.cut.0
             );
             self.fail(Violation::new("S2", text));
             return;
@@ -861,6 +865,7 @@ impl World {
         self.trace.tell(self.now, || "faults stop".into());
         self.healed_at = self.now;
         self.outage = false;
+        self.ends_lasting();
         self.node_up();
         for seat in 0..self.seats.len() {
             let s = &mut self.seats[seat];

@@ -213,6 +213,8 @@ pub struct Seat {
     pub attached_at: u64,
     /// Until when something local, or a comparison, may have held writes up.
     pub held_up_until: u64,
+    /// When a comparison last ended: what waited behind it goes on.
+    pub unlocked_at: Option<u64>,
     /// Its journal was full.
     pub was_full: bool,
     /// It stands for one whose folder is lost: it takes the volume from whoever has it, until it has had it.
@@ -233,6 +235,8 @@ pub struct Seat {
     pub needs_pin: bool,
     /// Writes that are over without an answer, for good: nothing of them may follow (B8).
     pub buried: std::collections::BTreeSet<u64>,
+    /// Snapshots that earlier processes were asked for and did not answer.
+    pub unanswered: Vec<(String, u64)>,
     /// Counts histories: what was sent under another one is not held against this.
     pub epoch: u64,
 }

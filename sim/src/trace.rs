@@ -39,6 +39,7 @@ impl Trace {
 
     /// A fault struck.
     pub fn fault(&mut self, die: Die, entity: u64) {
+        debug_assert!(Die::FAULTS.contains(&die), "{die:?} is counted as a fault");
         *self.faults.entry(die).or_default() += 1;
         self.roll(die as u64 ^ entity << 16);
         if self.detailed {

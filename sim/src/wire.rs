@@ -16,7 +16,7 @@ use backend_swift::{
     Action, Ask, AuthError, Broken, CallId, Content, Encoded, Etag, Failure, HttpAnswer,
     HttpRequest, Method, Settings, StoreMachine, Success, Ticket,
 };
-use engine::effect::{GetRequest, ListRow, Outcome, Receipt, StoreRequest};
+use engine::effect::{Expect, GetRequest, ListRow, Outcome, Receipt, StoreRequest};
 use engine::ids::Container;
 use engine::object::names::ObjectName;
 use engine::time::{Duration, WallTime};
@@ -258,7 +258,12 @@ impl World {
         self.wire().numbers += 1;
         let n = self.wire().numbers;
         let ppm = self.config.faults.store_busy / 4;
-        let result = if self.outage || self.strikes(Die::StoreBusy, n << 8, ppm) {
+        let result = if let Some(refuses) = self.lasting_identity() {
+            Err(match refuses {
+                true => AuthError::Refused,
+                false => AuthError::Unavailable,
+            })
+        } else if self.outage || self.strikes(Die::StoreBusy, n << 8, ppm) {
             Err(AuthError::Unavailable)
         } else {
             Ok(Some(Duration::from_secs(3600)))
@@ -329,7 +334,14 @@ impl World {
                 request.path
             )
         });
+        let is_object = request.path.splitn(3, '/').count() == 3;
         self.wire().exchanges.insert(n, exchange);
+        self.asks_on(seat);
+        if let Some(status) = self.lasting_status(request.method == Method::Put, is_object) {
+            self.give(n, Ok(plain(status, Headers::default())));
+            self.after(5 * MS, Event::HttpAnswer { n });
+            return;
+        }
         self.route(n, len, request.method);
     }
 
@@ -647,6 +659,17 @@ impl World {
             self.reply_status(n, 404);
             return;
         }
+        let is_rotten = match self.wire().exchanges.get(&n) {
+            Some(Exchange {
+                method: Method::Get,
+                request: Some(StoreRequest::Get(get)),
+                ..
+            }) if matches!(get.expect, Expect::Frames(_)) => {
+                let get = get.clone();
+                self.finds_rot(n, &get)
+            }
+            _ => false,
+        };
         let wire = self.wire();
         let Some(exchange) = wire.exchanges.get(&n) else {
             return;
@@ -672,7 +695,7 @@ impl World {
         }
         header("Content-Length", len.to_string());
         let head = exchange.method == Method::Head;
-        let hurt = exchange.hurt;
+        let hurt = exchange.hurt.or_else(|| is_rotten.then_some(Hurt::Flipped));
         let codec = wire.codec;
         let content = match exchange.request.as_ref().filter(|_| !head) {
             Some(StoreRequest::Get(get)) => decode(codec, get, &stored.body, hurt),

@@ -7,10 +7,12 @@ use crate::choice::{Choices, Die};
 use crate::config::Config;
 use crate::disk::{Disk, End, Survival};
 use crate::iscsi::Front;
+use crate::lasting::Lasting;
 use crate::operator::AGAIN_ATTACH;
 use crate::oracle::Violation;
 use crate::oracle::progress::Opened;
 use crate::payload::{Blocks, Stamp, Summing};
+use crate::rot::Rotten;
 use crate::seat::{Flying, Role, Seat};
 use crate::store::Store;
 use crate::store::codec::Codec;
@@ -101,6 +103,8 @@ pub(crate) enum Event {
     OutageBegins { n: u64 },
     /// It can be again.
     OutageEnds,
+    /// An error stays from now on, or is over.
+    Lasting { n: u64, begins: bool },
     /// An HTTP request reaches a proxy.
     HttpArrive { n: u64 },
     /// A PUT's body reaches the nodes.
@@ -239,8 +243,14 @@ pub struct World {
     pub(crate) healed_at: u64,
     /// `container/name` of every object that a collector asked away.
     pub(crate) deleted: BTreeSet<String>,
+    /// The error that stays for now.
+    pub(crate) lasting: Option<Lasting>,
+    /// Frames that rotted in the store.
+    pub(crate) rotten: Vec<Rotten>,
     /// Snapshots that were answered, by volume.
     pub(crate) snapshots: Vec<(usize, String)>,
+    /// By key of a snapshot: the lowest seq that was answered when it was asked for.
+    pub(crate) asked_keys: BTreeMap<u64, u64>,
     /// What the engine is being told.
     pub(crate) cause: &'static str,
 }
@@ -287,7 +297,10 @@ impl World {
             scripted: None,
             healed_at: 0,
             deleted: BTreeSet::new(),
+            lasting: None,
+            rotten: Vec::new(),
             snapshots: Vec::new(),
+            asked_keys: BTreeMap::new(),
             cause: "",
         };
         if world.config.wire {
@@ -323,6 +336,12 @@ impl World {
             let at = self.choices.pick(Die::Outage, n, 0, self.length());
             if at > 0 {
                 self.at(at, Event::OutageBegins { n });
+            }
+        }
+        for n in 0..u64::from(self.config.faults.lasting) {
+            let at = self.choices.pick(Die::Lasting, n, 0, self.length());
+            if at > 0 {
+                self.at(at, Event::Lasting { n, begins: true });
             }
         }
         for n in 0..u64::from(self.config.faults.pauses) {
@@ -423,6 +442,7 @@ impl World {
             is_nameless: false,
             attached_at: u64::MAX,
             held_up_until: 0,
+            unlocked_at: None,
             was_full: false,
             takes: false,
             gone: false,
@@ -433,6 +453,7 @@ impl World {
             loaded_lost: Vec::new(),
             needs_pin: false,
             buried: BTreeSet::new(),
+            unanswered: Vec::new(),
             epoch: 0,
         });
         number
@@ -600,6 +621,10 @@ impl World {
         });
         self.trace.roll(0xdead ^ (seat as u64) << 32);
         self.end_front(seat);
+        if end == End::Power || self.seats[seat].disk_hurt {
+            self.settle_second(seat);
+        }
+        self.remember_snapshots(seat);
         let s = &mut self.seats[seat];
         if let Some(wire) = self.wire.as_mut() {
             wire.end(seat);
@@ -663,6 +688,7 @@ impl World {
                 break;
             }
         }
+        (0..self.seats.len()).for_each(|seat| self.settle_second(seat));
         if self.failed.is_none() && self.phase != Phase::Over {
             self.fail(Violation::new(
                 "L1",
@@ -791,6 +817,7 @@ impl World {
                 self.outage_ended = self.now;
                 self.trace.tell(self.now, || "the store is back".into());
             }
+            Event::Lasting { n, begins } => self.lasts(n, begins),
             Event::HttpArrive { n } => self.http_arrive(n),
             Event::HttpBody { n } => self.http_body(n),
             Event::HttpAnswer { n } => self.http_answer(n),
@@ -839,7 +866,12 @@ impl World {
             return;
         }
         let seat = self.choices.pick(Die::Pause, n, 1, self.seats.len() as u64) as usize;
-        let long = [2, 15, 120, 600][self.choices.pick(Die::Pause, n, 2, 4) as usize] * SEC;
+        let long = if self.choices.pick(Die::Pause, n, 3, 16) == 15 {
+            // Longer than any grace: others may have taken the volume and collected.
+            1800 * SEC
+        } else {
+            [2, 15, 120, 600][self.choices.pick(Die::Pause, n, 2, 4) as usize] * SEC
+        };
         if self.seats[seat].engine.is_some() {
             self.trace.fault(Die::Pause, n);
             self.trace.tell(self.now, || {

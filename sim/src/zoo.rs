@@ -22,6 +22,19 @@ pub fn names(what: &str) -> Result<Vec<String>, String> {
     Ok(found)
 }
 
+/// How often the mark of that name was reached since the process began; 0 in a build without marks.
+pub fn reached(name: &str) -> u64 {
+    #[cfg(feature = "zoo")]
+    {
+        engine::zoo::reached(name)
+    }
+    #[cfg(not(feature = "zoo"))]
+    {
+        let _ = name;
+        0
+    }
+}
+
 fn collect(folder: &Path, start: &str, found: &mut Vec<String>) -> Result<(), String> {
     let text = |e: std::io::Error| format!("{}: {e}", folder.display());
     for entry in std::fs::read_dir(folder).map_err(text)? {
@@ -177,4 +190,18 @@ fn side_by_side<T: Copy + Sync, R: Send>(
     let mut results = results.into_inner().unwrap_or_default();
     results.sort_by_key(|(at, _)| *at);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(all(test, feature = "zoo"))]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_mark_has_a_place_of_its_own() {
+        let marks = names("mark").expect("the sources are there");
+        let place = |name: &String| engine::zoo::number(name) % engine::zoo::PLACES;
+        let places: BTreeSet<u64> = marks.iter().map(place).collect();
+        assert!(marks.len() > 50 && places.len() == marks.len());
+    }
 }

@@ -52,6 +52,7 @@ impl Attach {
         }
         let loses = root.attributes.get(FLUSH_ATTRIBUTE).map(Vec::as_slice) != Some(FLUSH_STORE);
         if self.how.take_over && meant && (self.how.accept_loss || !loses) {
+            mark!("taken-over");
             return Ok(true);
         }
         Err(Box::new(End::Held(Held {
@@ -81,10 +82,12 @@ impl Attach {
             None => Found::default(),
         };
         if between.is_some() {
+            mark!("opened-between");
             // Somebody opened a lower number after step 2: judge again, now for good.
             match self.verdict(below.as_ref(), &found) {
                 Ok(took_over) => self.took_over = took_over,
                 Err(end) => {
+                    mark!("judged-otherwise-at-the-base");
                     self.over(*end);
                     return Some(());
                 }
@@ -104,6 +107,7 @@ impl Attach {
             .is_some_and(|began| now.since(began) > self.spec.attempt_max)
         {
             // What step 1 found is too old to be a floor.
+            mark!("attempt-takes-too-long");
             self.lose(now);
             return Some(());
         }

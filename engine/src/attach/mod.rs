@@ -296,6 +296,9 @@ impl Attach {
             }
             Step::Shut => {
                 let first = self.below.as_ref().map_or(0, |o| o.attach.generation.0) + 1;
+                if first <= self.highest.0 {
+                    mark!("skipped-doors-shut");
+                }
                 let doors = first..=self.highest.0 * u64::from(!bug!("doors-stay-open"));
                 let shut: Vec<_> = doors.map(|n| self.desk.shut(Generation(n))).collect();
                 shut.into_iter().collect::<Option<()>>()?;
@@ -310,6 +313,7 @@ impl Attach {
                 match self.desk.exists(ObjectName::Door(g), true)? && !bug!("door-is-not-asked") {
                     false => self.enter(Step::Door),
                     true => {
+                        mark!("door-found-shut");
                         self.found_shut = true;
                         self.lose(now);
                     }
@@ -323,13 +327,19 @@ impl Attach {
             Step::ReadBack => match self.reads_itself(0)? {
                 true if self.birth => self.enter(Step::Join(false)),
                 true => self.enter(Step::Gap(now + self.spec.absence_gap)),
-                false => self.lose(now),
+                false => {
+                    mark!("claim-is-anothers");
+                    self.lose(now);
+                }
             },
             Step::Gap(at) if at <= now => self.enter(Step::ReadAgain),
             Step::Gap(_) => return None,
             Step::ReadAgain => match self.reads_itself(1)? {
                 true => self.enter(Step::Base),
-                false => self.lose(now),
+                false => {
+                    mark!("claim-was-overwritten");
+                    self.lose(now);
+                }
             },
             Step::Base => self.find_base(now)?,
             Step::Open => {
@@ -338,7 +348,10 @@ impl Attach {
             }
             Step::Look => match look::is_ours(&mut self.desk, self.token.attach, false)? {
                 true => self.win(),
-                false => self.lose(now),
+                false => {
+                    mark!("opened-and-overtaken");
+                    self.lose(now);
+                }
             },
             Step::Lost(at) if at <= now && self.birth => {
                 self.over(End::Refused(Refusal::LostRace));
@@ -360,6 +373,7 @@ impl Attach {
     }
 
     fn give_up(&mut self) {
+        mark!("attempt-given-up");
         let refusal = match self.desk.waiting() {
             Some(waiting) => Refusal::Store {
                 object: waiting.object.clone(),

@@ -149,6 +149,7 @@ impl Collect {
 
     /// A suspect leaf that cannot be read: the versions that use it stay listed.
     pub(super) fn spoil(&mut self, index: LeafIndex, at: &LeafRef) {
+        mark!("suspect-leaf-damaged");
         self.report.damaged.push(at.home.object());
         for ripe in self
             .suspects
@@ -169,6 +170,7 @@ impl Collect {
             self.slice.remove(&name);
         }
         if self.slice.len() < before {
+            mark!("orphan-is-used");
             // An object over many leaves is often named by the first: then the others need not be read for it.
             self.spans = self.spans_of_slice();
         }

@@ -87,6 +87,7 @@ impl Collect {
                     let is_coming =
                         name.attach == self.task.own && name.version > self.task.root.name.version;
                     if self.task.gone.contains(&name) {
+                        mark!("deleted-root-is-back");
                         self.back.push(name);
                     } else if !is_coming && !known.contains(&name) {
                         self.queue.push_back(Errand::Stray(name));
@@ -95,12 +96,14 @@ impl Collect {
                 (Step::Suspects, Some(ObjectName::Data(name)))
                     if self.is_candidate(name.attach, name.version) =>
                 {
+                    mark!("orphan-data-listed");
                     self.slice.entry(name).or_insert(is_young);
                 }
                 (Step::Leaves, Some(ObjectName::Leaves(name)))
                     if self.is_candidate(name.attach, name.version)
                         && !self.homes.contains(&LeafHome::Leaves(name)) =>
                 {
+                    mark!("orphan-leaves-listed");
                     match is_young {
                         true => self.report.young += 1,
                         false => (self.queue).push_back(Errand::Delete(ObjectName::Leaves(name))),
@@ -125,6 +128,7 @@ impl Collect {
 
     /// Something of a stray cannot be read: what it may name stays. It names nothing that a later attachment wrote.
     pub(super) fn blinded(&mut self, object: ObjectName, writer: AttachId) {
+        mark!("collection-blinded");
         if !self.report.damaged.contains(&object) {
             self.report.damaged.push(object);
         }

@@ -85,6 +85,7 @@ impl<P: Payload> Journal<P> {
                 if flight.voided {
                     return self.make_read_only();
                 }
+                mark!("append-given-up");
                 flight.failures = 0;
                 return self.no_place(out, index);
             }

@@ -38,6 +38,7 @@ impl<P: Payload> Journal<P> {
         };
         if flight.voided {
             // Not even a void has a place.
+            mark!("void-without-a-place");
             return self.make_read_only();
         }
         self.flight_bytes -= flight.data.len().0;

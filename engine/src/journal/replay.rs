@@ -118,11 +118,13 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
         for record in scanned.records {
             let head = record.head;
             if !note.joined.contains(&head.attach) && !bug!("replay-of-foreign-records") {
+                mark!("foreign-record-left-out");
                 continue;
             }
             // A dead record's own knowledge of what was durable stays true.
             durable = durable.max(head.durable);
             if end.is_some_and(|end| head.seq > end) && !bug!("dead-tail-revives") {
+                mark!("dead-record-left-out");
                 continue;
             }
             if let Some(b) = &head.before {
@@ -140,7 +142,9 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
                 bad_pieces: record.bad_pieces,
             };
             match copies.get(&new.head.seq) {
-                Some(old) if rank(old) >= rank(&new) || bug!("first-copy-wins") => {}
+                Some(old) if rank(old) >= rank(&new) || bug!("first-copy-wins") => {
+                    mark!("copy-left-out");
+                }
                 _ => {
                     copies.insert(new.head.seq, new);
                 }
@@ -173,10 +177,13 @@ pub(crate) fn replay(note: &Note, floor: Seq, scans: Vec<(FileId, Scanned)>) -> 
             }
             // One of no blocks set an attribute, or was a void: which of them is gone with it.
             None if seq <= durable => match before.get(&seq).filter(|blocks| !blocks.is_empty()) {
-                Some(extents) => history.damage.push(Damage::Lost {
-                    seq,
-                    extents: extents.clone(),
-                }),
+                Some(extents) => {
+                    mark!("neighbour-tells-the-blocks");
+                    history.damage.push(Damage::Lost {
+                        seq,
+                        extents: extents.clone(),
+                    });
+                }
                 None => history.damage.push(Damage::Unknown { seq }),
             },
             None if bug!("replay-jumps-a-gap") && !copies.is_empty() => {}

@@ -40,7 +40,10 @@ pub fn scan(
     let walked = walk(source, file, key, file_bytes);
     match index {
         // Page 0 is damaged, and no newer lap has written it.
-        Some(index) if walked.lap <= Some(index.lap) => from_index(&index),
+        Some(index) if walked.lap <= Some(index.lap) => {
+            mark!("index-without-its-first-page");
+            from_index(&index)
+        }
         _ => walked,
     }
 }

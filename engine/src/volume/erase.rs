@@ -191,6 +191,7 @@ impl<P: Payload> Volume<P> {
                     None => {}
                     Some(LookVerdict::Good) => erase.look = None,
                     Some(LookVerdict::Fenced) => {
+                        mark!("erasing-finds-it-shut");
                         let wish = self.erase.take().and_then(|erase| erase.wish);
                         if let Some(wish) = wish {
                             self.told(wish, Verdict::Refused(Refusal::Fenced));
@@ -225,6 +226,7 @@ impl<P: Payload> Volume<P> {
                     return;
                 };
                 if !matches!(outcome, Outcome::Done) {
+                    mark!("erasing-asks-again");
                     erase.line.push_back(name);
                     erase.retry_at = Some(now + AGAIN);
                 }

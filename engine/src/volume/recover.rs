@@ -98,6 +98,7 @@ impl<P: Payload> Volume<P> {
             }
             (Op::Scan(file), _) => {
                 // What it holds may be the newest that was answered: nothing goes on without it.
+                mark!("scan-asked-again");
                 self.recovery.scanning -= 1;
                 if self.recovery.unread.insert(file) {
                     self.out.push(Effect::Notice(Notice::FileCondemned(file)));
@@ -129,6 +130,7 @@ impl<P: Payload> Volume<P> {
     }
 
     fn recovery_failed(&mut self, why: &'static str) {
+        mark!("recovery-failed");
         self.own.broken(why);
     }
 
@@ -136,6 +138,9 @@ impl<P: Payload> Volume<P> {
         let files = self.recovery.files.take().unwrap_or_default();
         let slots = self.recovery.cache.take().unwrap_or_default();
         let Some(note) = self.recovery.note.clone().flatten() else {
+            if !files.is_empty() {
+                mark!("files-without-a-note");
+            }
             // Files without a note belong to a history that nothing here speaks of any more: they are kept, not used.
             let next_file = files
                 .iter()
@@ -221,6 +226,7 @@ impl<P: Payload> Volume<P> {
         history.resumed.free.retain(|file| {
             let keep = !short.contains(file);
             if !keep {
+                mark!("short-file-removed");
                 self.out
                     .disk(Pending::Nothing, DiskRequest::RemoveFile(*file));
             }
@@ -266,11 +272,13 @@ impl<P: Payload> Volume<P> {
     fn recover_lose(&mut self, damage: Damage) {
         match damage {
             Damage::Lost { seq, extents } => {
+                mark!("record-lost");
                 for extent in extents {
                     self.lose(extent, seq);
                 }
             }
             Damage::Unknown { .. } => {
+                mark!("damage-without-blocks");
                 let place = "a record of the journal: what it did is not known";
                 self.out.push(Effect::Notice(Notice::Damaged {
                     extent: Extent::new(0, 0),
@@ -287,6 +295,7 @@ impl<P: Payload> Volume<P> {
         };
         for (number, piece) in split::pieces(&geometry, *extent).enumerate() {
             if bad.contains(&(number as u32)) {
+                mark!("piece-lost");
                 self.lose(piece, seq);
             }
         }

@@ -4,6 +4,7 @@ use super::Options;
 use serde_json::{Map, Value, json};
 use sim::choice::mix;
 use sim::config::Profile;
+use sim::reach::{BEYOND, RARE, Reached};
 use sim::run::{Case, Detail, run as run_case};
 use sim::trace::Trace;
 use std::collections::BTreeMap;
@@ -82,11 +83,9 @@ impl Total {
         self.virtual_ns as f64 / 1e9
     }
 
-    fn faults(&self) -> Map<String, Value> {
-        let faults = self.trace.faults.iter();
-        faults
-            .map(|(die, n)| (die.name().to_owned(), json!(n)))
-            .collect()
+    /// Every kind of fault, those that never struck too.
+    fn faults(&self) -> BTreeMap<&'static str, u64> {
+        Reached::of(&self.trace.faults).faults
     }
 }
 
@@ -103,10 +102,77 @@ pub(super) fn run(o: &Options) -> Result<bool, String> {
         }
         totals.push(total);
     }
+    let reached = reached(&totals)?;
     if o.json {
-        println!("{}", document(o, &totals)?);
+        println!("{}", document(o, &totals, &reached)?);
+    } else {
+        say_idle(&reached);
     }
-    Ok(totals.iter().all(Total::held))
+    Ok(totals.iter().all(Total::held) & (!o.complete || is_complete(&reached)))
+}
+
+/// `marks`: every profile, and what of the engine they reached.
+pub(super) fn marks(o: &Options) -> Result<bool, String> {
+    let o = Options {
+        every: !o.has_profile,
+        seeds: o.seeds.or_else(|| o.minutes.is_none().then_some(1000)),
+        ..o.clone()
+    };
+    let drawn: Result<Vec<Total>, String> = (shares(&o).into_iter())
+        .map(|(profile, part)| draw(&o, profile, part))
+        .collect();
+    let reached = reached(&drawn?)?;
+    if reached.marks.is_empty() {
+        return Err("this build has no marks: build with --features zoo".into());
+    }
+    let mut marks: Vec<(&String, &u64)> = reached.marks.iter().collect();
+    marks.sort_by_key(|(_, n)| **n);
+    for (mark, n) in marks {
+        let why = (BEYOND.iter().chain(RARE)).find(|(name, _)| name == mark);
+        let why = why.map_or("", |(_, why)| why);
+        println!("{n:>10} {mark} {why}");
+    }
+    let mut faults: Vec<_> = reached.faults.iter().collect();
+    faults.sort_by_key(|(_, n)| **n);
+    let faults: Vec<String> = faults.iter().map(|(f, n)| format!("{f} {n}")).collect();
+    println!("faults: {}", faults.join(", "));
+    say_idle(&reached);
+    Ok(is_complete(&reached))
+}
+
+/// What all of these seeds reached.
+fn reached(totals: &[Total]) -> Result<Reached, String> {
+    let mut all = Trace::default();
+    totals.iter().for_each(|total| all.add(&total.trace));
+    let mut reached = Reached::of(&all.faults);
+    if cfg!(feature = "zoo") {
+        let count = |name: String| {
+            let n = sim::zoo::reached(&name);
+            (name, n)
+        };
+        reached.marks = sim::zoo::names("mark")?.into_iter().map(count).collect();
+    }
+    Ok(reached)
+}
+
+fn say_idle(reached: &Reached) {
+    let (idle, missed) = (reached.idle_faults(), reached.missed());
+    if !idle.is_empty() {
+        println!("faults that never struck: {}", idle.join(", "));
+    }
+    if !missed.is_empty() {
+        println!("marks not reached: {}", missed.join(", "));
+    }
+}
+
+fn is_complete(reached: &Reached) -> bool {
+    match reached.check(BEYOND, RARE) {
+        Ok(()) => true,
+        Err(violation) => {
+            eprintln!("VIOLATED {violation}");
+            false
+        }
+    }
 }
 
 /// `soak`: every profile with long seeds; each adds a line to the ledger.
@@ -118,15 +184,20 @@ pub(super) fn soak(o: &Options) -> Result<bool, String> {
     };
     let ledger = o.ledger.as_deref().unwrap_or("sim/soak.jsonl");
     let mut held = true;
+    let mut totals = Vec::new();
     for (profile, part) in shares(&o) {
-        let total = draw(&o, profile, part)?;
-        say(&o, &total);
-        let mut line = counts(&o, &total);
+        totals.push(draw(&o, profile, part)?);
+        let reached = reached(&totals)?;
+        let Some(total) = totals.last() else { break };
+        say(&o, total);
+        let mut line = counts(&o, total);
         line.insert("commit".into(), json!(o.commit));
         line.insert("ops".into(), json!(o.ops));
         line.insert("long_seeds".into(), json!(total.long.0));
         line.insert("long_events".into(), json!(total.long.1));
-        line.insert("marks_missed".into(), json!(marks()?.map(|(_, m)| m)));
+        // Of this profile and those before it.
+        line.insert("idle_faults".into(), json!(reached.idle_faults()));
+        line.insert("marks".into(), json!(reached.marks));
         let text = |e: std::io::Error| format!("{ledger}: {e}");
         let mut file = std::fs::OpenOptions::new()
             .append(true)
@@ -136,7 +207,9 @@ pub(super) fn soak(o: &Options) -> Result<bool, String> {
         writeln!(file, "{}", Value::Object(line)).map_err(text)?;
         held &= total.held();
     }
-    Ok(held)
+    let reached = reached(&totals)?;
+    say_idle(&reached);
+    Ok(held & (!o.complete || is_complete(&reached)))
 }
 
 // Profiles, and which part of the time and of the seeds each gets.
@@ -271,14 +344,14 @@ fn counts(o: &Options, total: &Total) -> Map<String, Value> {
         ("operations", json!(total.trace.operations)),
         ("virtual_seconds", json!(total.virtual_seconds())),
         ("seconds", json!(total.seconds)),
-        ("faults", Value::Object(total.faults())),
+        ("faults", json!(total.faults())),
         ("violations", json!(violations)),
         ("determinism", json!(shown(total.hash()))),
     ];
     fields.map(|(k, v)| (k.to_owned(), v)).into_iter().collect()
 }
 
-fn document(o: &Options, totals: &[Total]) -> Result<Value, String> {
+fn document(o: &Options, totals: &[Total], reached: &Reached) -> Result<Value, String> {
     let mut all = Total::new(o.profile);
     let mut profiles = Vec::new();
     let mut violations = Vec::new();
@@ -302,7 +375,8 @@ fn document(o: &Options, totals: &[Total]) -> Result<Value, String> {
             .iter()
             .all(|t| t.differ.as_ref().is_some_and(Vec::is_empty))
     });
-    let marks = marks()?.map(|(hit, missed)| json!({"hit": hit, "missed": missed}));
+    let hit: BTreeMap<&String, &u64> = reached.marks.iter().filter(|(_, n)| **n > 0).collect();
+    let marks = cfg!(feature = "zoo").then(|| json!({"hit": hit, "missed": reached.missed()}));
     let name = if o.every { "every" } else { o.profile.name() };
     out.insert("profile".into(), json!(name));
     out.insert("kinds".into(), json!(all.trace.kinds));
@@ -314,6 +388,7 @@ fn document(o: &Options, totals: &[Total]) -> Result<Value, String> {
     out.insert("determinism".into(), json!(shown(hash)));
     out.insert("same_twice".into(), json!(same));
     out.insert("marks".into(), json!(marks));
+    out.insert("idle_faults".into(), json!(reached.idle_faults()));
     out.insert("profiles".into(), json!(profiles));
     if o.hashes {
         let hashes = totals.iter().flat_map(|t| &t.hashes);
@@ -353,22 +428,6 @@ fn say(o: &Options, total: &Total) {
         let text: String = found.text.chars().take(600).collect();
         let replay = replay(o, total.profile, found.seed);
         println!("VIOLATED by seed {}: {text}\n  {replay}", found.seed);
-    }
-}
-
-/// Marks of the engine: those that were reached, and those that were not.
-pub(super) type Marks = (Vec<String>, Vec<String>);
-
-/// Marks that this process has reached, and those that it has not; `None` in a build without marks.
-pub(super) fn marks() -> Result<Option<Marks>, String> {
-    #[cfg(feature = "zoo")]
-    {
-        let all = sim::zoo::names("mark")?.into_iter();
-        Ok(Some(all.partition(|name| engine::zoo::was_reached(name))))
-    }
-    #[cfg(not(feature = "zoo"))]
-    {
-        Ok(None)
     }
 }
 

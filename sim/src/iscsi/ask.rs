@@ -66,6 +66,7 @@ impl World {
                 task.kind, task.extents
             )
         });
+        task.sent_tick = self.second_sends(seat, &task);
         let Some(peer) = self.peer_of(seat, conn) else {
             return;
         };

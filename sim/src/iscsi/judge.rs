@@ -175,6 +175,9 @@ impl World {
                 }
                 let checked = self.judge(seat, &task, &end);
                 self.check(checked);
+                let stamps = recognise(self.config.geometry.block_bytes, &task.read);
+                let checked = self.second_hears(seat, &task, &end, &stamps);
+                self.check(checked);
                 if matches!(code, Some(RESET | CLEARED)) {
                     self.cleared(seat, conn, order);
                 }

@@ -20,6 +20,7 @@ pub(crate) mod login;
 pub(crate) mod pdu;
 pub(crate) mod peer;
 pub(crate) mod pipe;
+mod second;
 mod settle;
 pub(crate) mod task;
 
@@ -129,6 +130,7 @@ pub(crate) struct Front {
     inline: Option<(u32, Replies<Bytes>)>,
     /// When a function was last sent that ends other sessions' tasks.
     pub(crate) cleared_at: u64,
+    second: second::Second,
 }
 
 impl World {

@@ -49,6 +49,8 @@ pub(crate) struct Task {
     pub(crate) expect: Vec<Stamp>,
     pub(crate) shape: Shape,
     pub(crate) sent_at: u64,
+    /// The same, by the second judge's clock.
+    pub(crate) sent_tick: u64,
     /// Its place among the session's commands.
     pub(crate) order: u64,
     /// When the volume was first asked.
@@ -263,6 +265,7 @@ impl Task {
             expect: Vec::new(),
             shape,
             sent_at: 0,
+            sent_tick: 0,
             order: 0,
             submitted_at: None,
             epoch: 0,

@@ -6,7 +6,7 @@
 
 pub mod folder;
 pub mod history;
-pub mod prefix;
+pub mod patience;
 pub mod progress;
 pub mod zones;
 

@@ -40,6 +40,12 @@ impl Register {
         }
     }
 
+    /// It turns out that it held `value` before time 0.
+    pub fn held(&mut self, value: u64) {
+        let held = Self::new(value);
+        self.zones.extend(held.zones);
+    }
+
     /// A write of `value` was asked at `start`. Values are unique.
     pub fn write(&mut self, value: u64, start: u64) {
         let zone = Zone {

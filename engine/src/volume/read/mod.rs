@@ -166,7 +166,10 @@ impl<P: Payload> Volume<P> {
                         extent.count.0,
                     );
                 }
-                Some(Source::Lost) => self.read_fail(op, extent.start),
+                Some(Source::Lost) => {
+                    mark!("lost-in-the-journal");
+                    self.read_fail(op, extent.start);
+                }
                 Some(Source::Journal(place)) => {
                     let mut run = JournalRun::new(extent, place, geometry.block_bytes);
                     while let Some(&(extent, segment)) = found.get(next)
@@ -211,9 +214,11 @@ impl<P: Payload> Volume<P> {
                 // not durable yet is in memory as it was acknowledged.
                 let extent = Extent::new(at.0, count);
                 if self.is_elsewhere(extent, file) {
+                    mark!("journal-read-goes-elsewhere");
                     self.resolve_from(op, extent, Tell::Memory);
                     self.hydrate_pump();
                 } else {
+                    mark!("journal-read-damaged");
                     let extent = self.bad_piece(extent, &outcome);
                     self.out.push(Effect::Notice(Notice::Damaged {
                         extent,

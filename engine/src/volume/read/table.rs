@@ -71,7 +71,10 @@ impl<P: Payload> Volume<P> {
                 Parts::zeros(bytes),
                 run.extent.count.0,
             ),
-            RunSource::Lost => self.read_fail(op, run.extent.start),
+            RunSource::Lost => {
+                mark!("lost-in-the-table");
+                self.read_fail(op, run.extent.start);
+            }
             RunSource::Frame(part) => self.read_frame(op, run.extent, &part, bytes),
         }
     }
