@@ -268,10 +268,12 @@ pub enum Mail {
         /// What.
         sense: Sense,
     },
-    /// Abort the commands of a unit; nobody waits for it.
+    /// Abort the commands of a unit, and tell the barrier when the last one is answered.
     Abort {
         /// Which.
         lun: u16,
+        /// Who waits.
+        barrier: Arc<Barrier>,
     },
     /// Abort the commands of a unit (of all: `None`), tell the barrier when the last one is answered, and say `sense` next.
     Clear {
@@ -506,22 +508,27 @@ impl Target {
         action: u8,
         scope_type: u8,
         list: &[u8],
-    ) -> Result<(), Denied> {
+    ) -> Result<Vec<Nexus>, Denied> {
         let Some(unit) = self.units.get(usize::from(lun)) else {
             return Err(Denied::Check(Sense::LUN_NOT_SUPPORTED));
         };
         let told = unit.with_reservations(|r| r.change(nexus, action, scope_type, list))?;
         let sessions = lock(&self.sessions);
         for session in sessions.iter() {
-            if told.aborted.contains(&session.nexus) {
-                // The preempted one hears of it by its attention; nobody waits.
-                session.mailbox.post(Mail::Abort { lun });
-            }
             for (_, sense) in told.attentions.iter().filter(|(n, _)| *n == session.nexus) {
                 session.mailbox.post(Mail::Attention { lun, sense: *sense });
             }
         }
-        Ok(())
+        Ok(told.aborted)
+    }
+
+    /// Aborts the commands of these to a unit; they hear of it by an attention. The barrier tells when they are over.
+    pub(crate) fn abort(&self, lun: u16, preempted: &[Nexus], barrier: &Arc<Barrier>) {
+        let sessions = lock(&self.sessions);
+        for session in sessions.iter().filter(|s| preempted.contains(&s.nexus)) {
+            let barrier = barrier.clone();
+            session.mailbox.post(Mail::Abort { lun, barrier });
+        }
     }
 
     /// Whether the list of initiators has this one, or is empty.

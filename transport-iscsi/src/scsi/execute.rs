@@ -27,6 +27,8 @@ pub struct Outcome<P> {
     pub sense: Option<Sense>,
     /// For the initiator; perhaps more than it wants.
     pub data: Parts<P>,
+    /// Whose commands to this unit are to be aborted, and over, before it is told (PREEMPT AND ABORT).
+    pub preempted: Vec<Nexus>,
 }
 
 impl<P: WirePayload> Outcome<P> {
@@ -41,6 +43,7 @@ impl<P: WirePayload> Outcome<P> {
             status,
             sense: None,
             data: Parts::default(),
+            preempted: Vec::new(),
         }
     }
 
@@ -50,6 +53,7 @@ impl<P: WirePayload> Outcome<P> {
             status: status::CHECK_CONDITION,
             sense: Some(sense),
             data: Parts::default(),
+            preempted: Vec::new(),
         }
     }
 
@@ -278,6 +282,7 @@ impl<P: WirePayload> Job<P> {
                     status,
                     sense,
                     data: Parts::default(),
+                    preempted: Vec::new(),
                 });
             }
             _ => {}
@@ -720,7 +725,13 @@ fn without_volume<P: WirePayload>(
         }
         Request::PersistentOut {
             action, scope_type, ..
-        } => reserved(target.persistent_out(view.lun, nexus, action, scope_type, data)),
+        } => match target.persistent_out(view.lun, nexus, action, scope_type, data) {
+            Ok(preempted) => Outcome {
+                preempted,
+                ..Outcome::good()
+            },
+            Err(denied) => reserved(Err(denied)),
+        },
         Request::StartStop {
             start,
             load_eject,

@@ -137,9 +137,9 @@ impl Reservations {
         let Some(held) = &self.held else {
             return true;
         };
+        // Who reserved for all registrants may have unregistered since.
         let is_registered = self.key_of(nexus).is_some();
-        held.by == *nexus
-            || held.kind.lets_registrants_in() && is_registered
+        is_registered && (held.by == *nexus || held.kind.lets_registrants_in())
             || held.kind.lets_others_read() && access == Access::Read
     }
 

@@ -40,6 +40,8 @@ const ATTENTIONS_MAX: usize = 512;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pending {
     Task(Itt, TaskOutcome),
+    /// The task of this key, which knows its outcome.
+    Command(u32),
     ColdReset(Itt),
     Logout(Itt),
 }
@@ -417,6 +419,18 @@ impl<P: WirePayload> Full<P> {
                     });
                 }
             }
+            Step::Done(mut outcome) if !outcome.preempted.is_empty() => {
+                let preempted = core::mem::take(&mut outcome.preempted);
+                let (Some(target), Some(task)) = (self.target.clone(), self.tasks.get_mut(key))
+                else {
+                    return;
+                };
+                // It is answered when no effect of what it aborts can follow.
+                let lun = task.unit;
+                task.outcome = Some(outcome);
+                let barrier = self.barrier(io, Pending::Command(key));
+                target.abort(lun, &preempted, &barrier);
+            }
             Step::Done(outcome) => {
                 self.keep_copy(key, &outcome);
                 self.respond(io, key, outcome);
@@ -517,7 +531,7 @@ impl<P: WirePayload> Full<P> {
     pub(super) fn mail(&mut self, io: &mut Io<P>, mail: Mail) {
         match mail {
             Mail::Attention { lun, sense } => self.add_attention(lun, sense),
-            Mail::Abort { lun } => self.abort_all(io, Some(lun), None),
+            Mail::Abort { lun, barrier } => self.abort_all(io, Some(lun), Some(&barrier)),
             Mail::Clear {
                 lun,
                 sense,

@@ -102,7 +102,7 @@ impl<P: WirePayload> Full<P> {
         }
     }
 
-    fn barrier(&mut self, io: &Io<P>, pending: Pending) -> Arc<Barrier> {
+    pub(super) fn barrier(&mut self, io: &Io<P>, pending: Pending) -> Arc<Barrier> {
         let id = self.next_pending;
         self.next_pending = id.wrapping_add(1);
         self.pending.push((id, pending));
@@ -116,6 +116,13 @@ impl<P: WirePayload> Full<P> {
         };
         match self.pending.remove(at).1 {
             Pending::Task(itt, outcome) => self.answer(io, itt, outcome),
+            Pending::Command(key) => {
+                // Gone if it was aborted while it waited.
+                let task = self.tasks.get_mut(key);
+                if let Some(outcome) = task.and_then(|task| task.outcome.take()) {
+                    self.respond(io, key, outcome);
+                }
+            }
             Pending::ColdReset(itt) => {
                 self.answer(io, itt, TaskOutcome::Complete);
                 if let Some(target) = &self.target {
@@ -160,7 +167,8 @@ impl<P: WirePayload> Full<P> {
             return;
         };
         task.barriers.extend(barrier.cloned());
-        if !matches!(task.state, State::Running) {
+        // One that runs and knows its outcome waits for others, and the volume knows nothing of it.
+        if !matches!(task.state, State::Running) || task.outcome.is_some() {
             self.retire(io, key);
             return;
         }

@@ -126,6 +126,18 @@ fn all_registrants_lasts_until_the_last_one() {
 }
 
 #[test]
+fn who_reserved_for_all_registrants_and_unregisters_is_one_of_the_others() {
+    check(
+        "a register 0 0 1   → good
+         b register 0 0 2   → good
+         a reserve 8 1      → good
+         a register 0 1 0   → good
+         a access           → read no write no
+         b access           → read yes write yes",
+    );
+}
+
+#[test]
 fn preempting_the_holder_takes_its_reservation() {
     check(
         "a register 0 0 7 → good

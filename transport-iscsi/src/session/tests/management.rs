@@ -105,6 +105,54 @@ fn reserve_6_ends_with_the_session() {
     b.run("cdb 13 160000000000  → good 13");
 }
 
+/// PERSISTENT RESERVE OUT: the CDB with its list.
+fn reserve_out(action: u8, kind: u8, key: u64, action_key: u64) -> String {
+    let list = format!("{key:016x}{action_key:016x}{:016x}", 0);
+    format!("5f{action:02x}{kind:02x}00000000001800 data={list}")
+}
+
+#[test]
+fn preempt_and_abort_is_answered_when_what_it_aborts_is_over() {
+    let (mut a, mut b) = two();
+    a.run(&format!("cdb 10 {} → good 10", reserve_out(0, 0, 0, 1)));
+    b.run(&format!("cdb 10 {} → good 10", reserve_out(0, 0, 0, 2)));
+    b.run(&format!("cdb 11 {} → good 11", reserve_out(1, 5, 2, 0)));
+    b.run("write 12 0+1 now=512 → submit t0 write 0+1 sum 87552");
+    a.run(&format!("cdb 11 {} →", reserve_out(5, 5, 1, 2)));
+    b.run("mail                → take back t0");
+    a.run("mail                →");
+    b.run("aborted t0          →");
+    a.run(
+        "mail                    → good 11
+         write 12 0+1 now=512    → submit t0 write 0+1 sum 87552",
+    );
+    b.run(
+        "cdb 13 00               → check 13 6/2a05
+         write 14 0+1 now=512    → conflict 14 under 512",
+    );
+}
+
+#[test]
+fn a_preempt_and_abort_that_waits_may_be_aborted() {
+    let (mut a, mut b) = two();
+    a.run(&format!("cdb 10 {} → good 10", reserve_out(0, 0, 0, 1)));
+    b.run(&format!("cdb 10 {} → good 10", reserve_out(0, 0, 0, 2)));
+    b.run("read 11 0+1         → submit t0 read 0+1");
+    a.run(&format!(
+        "cdb 11 {}  →
+         abort 20 of=11 → function 20 Complete",
+        reserve_out(5, 5, 1, 2)
+    ));
+    b.run(
+        "mail                   → take back t0
+         aborted t0             →",
+    );
+    a.run(
+        "mail                   →
+         cdb 12 00              → good 12",
+    );
+}
+
 #[test]
 fn a_changed_mode_page_is_told_to_others() {
     let (mut a, mut b) = two();
