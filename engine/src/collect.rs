@@ -267,9 +267,10 @@ impl Collect {
         Some(Ask::Store { slot, request })
     }
 
-    /// When [`Collect::poll`] wants to be called next; at once while there is something to fold.
+    /// When [`Collect::poll`] wants to be called next; at once while there is something to fold. What comes due during a look
+    /// waits for it.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        if self.step == Step::Over {
+        if self.step == Step::Over || self.looking {
             return None;
         }
         let fold = (!self.unfolded.is_empty()).then_some(now);

@@ -116,8 +116,11 @@ impl Unpin {
         Some((slot, request))
     }
 
-    /// When [`Unpin::poll`] wants to be called next.
+    /// When [`Unpin::poll`] wants to be called next. What comes due while as much is under way as may be waits for an answer.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if self.open.len() >= self.window {
+            return None;
+        }
         let inspect = match &self.stage {
             Stage::Inspecting(inspect) => inspect.poll_timeout(),
             _ => None,
@@ -231,5 +234,32 @@ impl Unpin {
             deadline: self.deadline,
             expect,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{AttachId, Version, VolumeId};
+
+    #[test]
+    fn what_comes_due_while_the_window_is_full_turns_in_no_ring() {
+        let second = |n: u64| Instant(n * 1_000_000_000);
+        let pin = Pin {
+            child: Container::new("child", VolumeId([2; 16])),
+            root: RootName {
+                version: Version(0),
+                attach: AttachId::default(),
+            },
+        };
+        let mut unpin = Unpin::new(alloc::vec![pin], Duration::from_secs(10), 1);
+        let asked = unpin.poll::<()>(second(0));
+        let (first, _) = asked.expect("the child is looked at");
+        let away = Outcome::<()>::Store(StoreError::Unavailable);
+        unpin.handle(second(0), first, away);
+        // Something else is under way when the first is to be asked again.
+        assert!(unpin.poll::<()>(second(0)).is_some());
+        assert!(unpin.poll::<()>(second(60)).is_none());
+        assert_eq!(unpin.poll_timeout(), None);
     }
 }

@@ -87,6 +87,8 @@ struct World {
     log: Vec<String>,
     requests: usize,
     looks_fail: bool,
+    /// A look takes longer than it takes to ask something again.
+    looks_last: bool,
     /// Objects that cannot be read.
     damaged: BTreeSet<ObjectName>,
     /// The next requests that are not answered.
@@ -152,6 +154,7 @@ impl World {
             log: Vec::new(),
             requests: 0,
             looks_fail: false,
+            looks_last: false,
             damaged: BTreeSet::new(),
             away: 0,
             times: BTreeMap::new(),
@@ -431,6 +434,16 @@ impl World {
                     Ask::Store { slot, request } => pending.push_back((slot, request)),
                     Ask::Look => {
                         self.log.push("look".to_string());
+                        if self.looks_last {
+                            // What is under way meanwhile is to be asked again: it waits for the look, and turns in no ring.
+                            for (slot, _) in pending.drain(..) {
+                                let away = Outcome::<NoBytes>::Store(StoreError::Unavailable);
+                                run.handle(now, slot, away);
+                            }
+                            now = now + Duration::from_secs(60);
+                            assert_eq!(run.poll_timeout(now), None);
+                            assert!(run.poll::<NoBytes>(now).is_none());
+                        }
                         run.looked(!self.looks_fail);
                     }
                     Ask::End(report) => {
@@ -1023,6 +1036,7 @@ fn many_objects_go_in_slices_with_looks_between() {
     world.write(&all, PLAIN);
     others_time(&mut world);
     let ripe = world.all_dying();
+    world.looks_last = true;
     let report = world.run(ripe);
     assert!(report.data >= 120 * CHUNKS);
     let looks = world.log.iter().filter(|line| *line == "look").count();
