@@ -309,6 +309,8 @@ impl<P: Payload> Volume<P> {
     }
 
     fn publish_start(&mut self) -> bool {
+        // Who was fenced meanwhile does not go on with it.
+        self.publishing.join_at = None;
         if self.publishing.cuts.is_empty() || !self.own.may_publish() {
             return false;
         }
@@ -316,7 +318,6 @@ impl<P: Payload> Volume<P> {
             return false;
         };
         // A checkpoint that waits joins the next cut.
-        self.publishing.join_at = None;
         if self.publishing.cuts.len() > 1 && self.publishing.cuts.front().is_some_and(Cut::is_plain)
         {
             if !self.stack.join_oldest(geometry.block_bytes) {

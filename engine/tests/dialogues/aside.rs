@@ -3,11 +3,13 @@
 
 use crate::harness::Harness;
 use crate::{is_root_put, taken_over};
-use engine::command::{Verdict, Wish};
+use engine::Limits;
+use engine::command::{Command, Verdict, Wish};
 use engine::effect::Notice;
 use engine::ids::{FileId, Generation};
 use engine::object::names::ObjectName;
 use engine::time::Duration;
+use engine::units::{ByteCount, Extent};
 use std::collections::BTreeMap;
 
 fn attach(host: &mut Harness) -> bool {
@@ -160,4 +162,32 @@ fn who_holds_the_volume_is_told_so_and_draws_no_other_number() {
     }
     assert_eq!(host.volume.status().attach, attach);
     assert_eq!(host.store.borrow().requests, asked);
+}
+
+/// Two long layers are being joined, a part of them per fact, when another host takes the volume.
+#[test]
+fn a_host_that_is_fenced_while_it_joins_layers_comes_to_rest() {
+    let limits = Limits {
+        file_bytes: ByteCount(1 << 20),
+        files: 8,
+        ..Limits::default()
+    };
+    let mut host = Harness::born_with(512, 20_000, limits);
+    host.write(0, 8, 1);
+    host.hold(is_root_put);
+    host.send_wish(Wish::Checkpoint);
+    for first in (0..10_000).step_by(128) {
+        let extents = (0..64).map(|n| Extent::new(first + 2 * n, 1));
+        host.send(Command::Discard(extents.collect()));
+    }
+    host.send_wish(Wish::Checkpoint);
+    host.write(3, 1, 2);
+    host.send_wish(Wish::Checkpoint);
+    host.release();
+    let is_joining = |host: &Harness| host.volume.poll_timeout() == Some(host.now);
+    assert!(is_joining(&host));
+    taken_over(&host, 2);
+    host.wish(Wish::Look);
+    assert_eq!(host.volume.status().phase, "fenced");
+    host.pass(Duration::from_secs(60));
 }

@@ -476,3 +476,23 @@ fn a_pin_holds_while_the_store_does_not_say() {
     assert_eq!(pins(&parent), 1);
     assert_eq!(collect(&mut parent).unpinned.len(), 1);
 }
+
+/// More objects go than one look covers. The store falls silent: the next look is asked again and again, and what could not
+/// be deleted waits for it.
+#[test]
+fn a_delete_that_is_due_while_a_look_is_asked_turns_in_no_ring() {
+    let mut host = Harness::born_with(4096, 64, bare());
+    for fill in 0..300_u32 {
+        host.write(0, 1, fill as u8);
+        host.wish(Wish::Checkpoint);
+    }
+    host.hold(is_delete);
+    host.pass(Duration::from_secs(700));
+    assert!(host.open.iter().any(is_delete), "the first look is over");
+    host.store.borrow_mut().away = Some(StoreError::Unavailable);
+    host.release();
+    host.pass(Duration::from_secs(60));
+    host.store.borrow_mut().away = None;
+    host.pass(Duration::from_secs(1200));
+    assert_eq!(stored(&host), reached(&host));
+}
