@@ -8,6 +8,7 @@ mod costs;
 mod guests;
 #[allow(dead_code)] // Later dialogues may use what these do not.
 mod harness;
+mod images;
 mod merge;
 mod rot;
 mod waits;
