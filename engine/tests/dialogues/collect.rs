@@ -496,3 +496,44 @@ fn a_delete_that_is_due_while_a_look_is_asked_turns_in_no_ring() {
     host.pass(Duration::from_secs(1200));
     assert_eq!(stored(&host), reached(&host));
 }
+
+#[test]
+fn who_asks_for_the_same_is_served_by_one_run_and_who_asks_too_much_is_told() {
+    let mut host = Harness::born_with(4096, 64, bare());
+    host.write(0, 8, 1);
+    host.wish(Wish::Checkpoint);
+    host.hold(|effect| matches!(effect, Effect::Store { .. }));
+    let ask = |host: &mut Harness, hours: u64| {
+        let min_age = Some(HOUR * hours as u32);
+        host.send_wish(Wish::Collect { min_age })
+    };
+    // The first run begins at once; 16 wait: twelve for the same, and four for another age.
+    let first = ask(&mut host, 1);
+    let waiting: Vec<u64> = (0..16).map(|n| ask(&mut host, 1 + n / 12)).collect();
+    let refused = ask(&mut host, 1);
+    let verdict = host.told.remove(&refused);
+    assert!(
+        matches!(verdict, Some(Verdict::Refused(Refusal::Busy))),
+        "{verdict:?}"
+    );
+    let before = host.store.borrow().requests;
+    let cost_of_one = {
+        let mut lone = Harness::born_with(4096, 64, bare());
+        lone.write(0, 8, 1);
+        lone.wish(Wish::Checkpoint);
+        let before = lone.store.borrow().requests;
+        ask(&mut lone, 1);
+        lone.pass(Duration::from_secs(30));
+        lone.store.borrow().requests - before
+    };
+    host.release();
+    host.pass(Duration::from_secs(60));
+    for wish in [first].into_iter().chain(waiting) {
+        let verdict = host.told.remove(&wish);
+        assert!(
+            matches!(verdict, Some(Verdict::Collected(_))),
+            "{verdict:?}"
+        );
+    }
+    assert_eq!(host.store.borrow().requests - before, 3 * cost_of_one);
+}

@@ -5,6 +5,7 @@ extern crate martlet_engine as engine;
 mod aside;
 mod collect;
 mod costs;
+mod erase;
 mod guests;
 #[allow(dead_code)] // Later dialogues may use what these do not.
 mod harness;
