@@ -11,6 +11,7 @@ mod guests;
 mod harness;
 mod images;
 mod merge;
+mod room;
 mod rot;
 mod waits;
 
