@@ -56,12 +56,13 @@ fn check_erased(host: &mut Harness, wish: u64, text: &str) {
 /// How often the store is asked by an erasing that nothing disturbs.
 fn requests() -> u64 {
     let mut host = unborn();
-    let before = host.store.borrow().requests;
+    let store = Rc::clone(&host.store);
+    let before = store.borrow().requests;
     let wish = host.send_wish(Wish::Open);
     host.pass(Duration::from_secs(30));
     check_erased(&mut host, wish, "undisturbed");
-    let asked = host.store.borrow().requests - before;
-    asked
+    let after = store.borrow().requests;
+    after - before
 }
 
 #[test]
