@@ -675,6 +675,8 @@ impl World {
         let s = &mut self.seats[seat];
         s.gate_open = gate == Gate::Open;
         if s.gate_open {
+            // A volume that was born here had nothing to recover.
+            s.is_recovered = true;
             self.unpark(seat);
             self.ask_snapshots_again(seat);
             let is_idle = self.config.iscsi.is_some() && self.chaos();

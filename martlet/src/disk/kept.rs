@@ -42,7 +42,14 @@ impl Notes {
         let next = synced.map_or(0, |slot| 1 - slot);
         let path = slot_path(folder, next);
         let fresh = !path.exists();
-        write_slot(OpenOptions::new().create(true).truncate(true), &path, note)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(&note::slot(note))?;
+        file.sync_all()?;
         if fresh {
             files::sync_dir(folder)?;
         }
@@ -51,8 +58,8 @@ impl Notes {
     }
 }
 
-/// Finds the newest note and syncs it where it is: whoever wrote it may have ended, or failed, before that. The same bytes
-/// written again cannot tear a note that is durable already.
+/// Finds the newest note and syncs it where it is: whoever wrote it may have ended, or failed, before that. One copy after the
+/// other is written again and synced, so that a loss of power, whatever it makes of one, leaves the other.
 fn find_synced(folder: &Path, synced: &mut Option<usize>) -> io::Result<Option<Note>> {
     let [first, second] = [0, 1].map(
         |slot| match files::read_readable(&slot_path(folder, slot)) {
@@ -65,7 +72,14 @@ fn find_synced(folder: &Path, synced: &mut Option<usize>) -> io::Result<Option<N
         return Ok(None);
     };
     let slot = 1 - next;
-    write_slot(&mut OpenOptions::new(), &slot_path(folder, slot), &note)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .open(slot_path(folder, slot))?;
+    let bytes = note::slot(&note);
+    for copy in bytes.chunks(bytes.len() / 2) {
+        file.write_all(copy)?;
+        file.sync_all()?;
+    }
     files::sync_dir(folder)?;
     *synced = Some(slot);
     Ok(Some(note))
@@ -73,12 +87,6 @@ fn find_synced(folder: &Path, synced: &mut Option<usize>) -> io::Result<Option<N
 
 fn slot_path(folder: &Path, slot: usize) -> PathBuf {
     folder.join(SLOTS.get(slot).unwrap_or(&SLOTS[0]))
-}
-
-fn write_slot(how: &mut OpenOptions, path: &Path, note: &Note) -> io::Result<()> {
-    let mut file = how.write(true).mode(0o600).open(path)?;
-    file.write_all(&note::slot(note))?;
-    file.sync_all()
 }
 
 fn meta_path(folder: &Path, hash: Hash) -> PathBuf {
