@@ -9,6 +9,9 @@
 //! course), `retry` (when again), `token` (401), `machine` (the whole). Nothing here but `client` reads a clock, opens a
 //! socket or knows a secret.
 
+#[macro_use]
+mod zoo;
+
 pub mod answer;
 #[cfg(feature = "http")]
 pub mod client;

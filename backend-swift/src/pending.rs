@@ -179,7 +179,11 @@ impl<B> Pending<B> {
             }
             Ask::Exists {
                 container, name, ..
-            } => shape(Method::Head, path_of(container, Some(name)), newest()),
+            } => {
+                let any = bug!("head-takes-any-replica");
+                let headers = if any { Vec::new() } else { newest() };
+                shape(Method::Head, path_of(container, Some(name)), headers)
+            }
             Ask::Delete { container, name } => {
                 shape(Method::Delete, path_of(container, Some(name)), Vec::new())
             }
@@ -286,10 +290,21 @@ impl<B> Pending<B> {
             Meaning::Damaged => self.handle_damaged(now, settings, dice),
             Meaning::Exists => self.fail(StoreError::Exists),
             Meaning::Unknown => self.fail(StoreError::Unknown),
+            Meaning::Discarded if self.kind == Kind::Put && bug!("discarded-put-is-stored") => {
+                Next::Finish(Ok(Success::Put))
+            }
             Meaning::Discarded => {
                 // Nothing of it was stored, but the sender of the newer timestamp may have been an earlier try of ours.
                 self.note(Applied::Maybe);
                 self.pause(settings, dice, retry_after)
+            }
+            Meaning::Again(_)
+                if answer.status == 503
+                    && self.absence() != Absence::Damage
+                    && matches!(self.kind, Kind::Get | Kind::Exists)
+                    && bug!("server-error-is-absence") =>
+            {
+                self.handle_absent(now, settings, dice)
             }
             Meaning::Again(applied) => {
                 self.note(applied);
@@ -428,7 +443,8 @@ impl<B> Pending<B> {
         self.doubts += 1;
         let since = *self.doubted_since.get_or_insert(now);
         let spanned = now.since(since);
-        let is_sure = self.doubts >= settings.damage_asks && spanned >= settings.damage_span;
+        let is_sure = self.doubts >= settings.damage_asks && spanned >= settings.damage_span
+            || bug!("one-doubt-is-damage");
         if is_sure {
             self.step = Step::CheckContainer;
             return Next::Pause(Duration::ZERO);

@@ -235,7 +235,8 @@ impl<P: Payload> Cache<P> {
             let at = self.hand;
             self.hand = (self.hand + 1) % self.slots.len();
             let state = &mut self.slots[at];
-            if state.reads > 0 || state.filling || state.doomed {
+            let is_read = state.reads > 0 && !bug!("slot-is-taken-under-a-read");
+            if is_read || state.filling || state.doomed {
                 continue;
             }
             if core::mem::take(&mut state.used) {

@@ -9,6 +9,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[cfg(feature = "zoo")]
 static BUG: AtomicU64 = AtomicU64::new(0);
+#[cfg(feature = "zoo")]
+static ASKED: AtomicU64 = AtomicU64::new(0);
 /// How often each mark was reached. A name's place is its number's rest; the simulator tests that no two share one.
 #[cfg(feature = "zoo")]
 static REACHED: [AtomicU64; PLACES as usize] = [const { AtomicU64::new(0) }; PLACES as usize];
@@ -37,7 +39,18 @@ pub fn switch(name: Option<&str>) {
 /// Whether the bug of that number is on.
 #[cfg(feature = "zoo")]
 pub fn is_on(number: u64) -> bool {
-    BUG.load(Relaxed) == number
+    let is_on = BUG.load(Relaxed) == number;
+    if is_on {
+        ASKED.fetch_add(1, Relaxed);
+    }
+    is_on
+}
+
+/// How often the code has asked so far whether the bug is on that is on. Where `bug!` stands behind what decides without it,
+/// as in `good || bug!(…)`, that is how often it bit.
+#[cfg(feature = "zoo")]
+pub fn asked() -> u64 {
+    ASKED.load(Relaxed)
 }
 
 /// A marked place was reached.

@@ -563,6 +563,19 @@ impl World {
                 .between(Die::StoreSlow, n, 1, ordinary, deadline.max(ordinary));
             let at = self.choices.between(Die::StoreSlow, n, 2, 1, answer);
             arrive = Some(at);
+        } else if is_step(&request) && !is_read && self.strikes(Die::StepLate, n, faults.step_late)
+        {
+            hears = Some(away);
+            arrive = Some(answer + self.step_wait(Die::StepLate, n));
+        } else if is_step(&request)
+            && self.strikes(Die::StepSlow, n, faults.step_slow * slowness(&request))
+        {
+            let wait = self.step_wait(Die::StepSlow, n).min(deadline - 1);
+            // On its way there, or back.
+            if self.choices.pick(Die::StepSlow, n, 2, 2) == 0 {
+                arrive = arrive.map(|at| at + wait);
+            }
+            answer += wait;
         }
         if let StoreRequest::Get(get) = &request
             && get.absence == engine::effect::Absence::Twice
@@ -588,6 +601,8 @@ impl World {
             outcome: hears.map(Outcome::Store),
             answered: false,
             arrives: arrive.is_some(),
+            sent: self.now,
+            paused: false,
         };
         self.transit.insert(number, transit);
         if let Some(wait) = arrive {
@@ -596,13 +611,34 @@ impl World {
         self.after(answer, Event::Answer { request: number });
     }
 
+    /// How long a step of the protocol between hosts is held up: against a trip to the store, an absence asked twice, and a
+    /// whole attach.
+    pub(crate) fn step_wait(&mut self, die: Die, n: u64) -> u64 {
+        let top = self
+            .choices
+            .one_of(die, n, 10, &[100 * MS, 3 * SEC, 8 * SEC, 20 * SEC]);
+        1 + self.choices.pick(die, n, 11, top)
+    }
+
     /// A request reaches the store.
     pub(crate) fn arrive(&mut self, number: u64) {
         let Some(transit) = self.transit.get_mut(&number) else {
             return;
         };
         transit.arrives = false;
-        let mut outcome = self.store.apply(&transit.request, transit.racy);
+        // Two creators that are under way together may both pass `If-None-Match`.
+        let mut racy = transit.racy;
+        if let StoreRequest::Put {
+            container,
+            name,
+            once: true,
+            ..
+        } = &transit.request
+        {
+            let landed = self.claimed.insert((container.clone(), *name), self.now);
+            racy |= landed.is_some_and(|at| at >= transit.sent);
+        }
+        let mut outcome = self.store.apply(&transit.request, racy);
         if let (StoreRequest::Get(get), Outcome::Frames(_)) = (&transit.request, &outcome) {
             let get = get.clone();
             if self.finds_rot(number, &get) {
@@ -634,6 +670,21 @@ impl World {
             return;
         }
         if self.defer(seat, &Event::Answer { request: number }) {
+            return;
+        }
+        let entity = (seat as u64) << 48 | u64::from(life) << 32 | id;
+        let is_first = !std::mem::replace(
+            &mut self.transit.get_mut(&number).expect("there").paused,
+            true,
+        );
+        let ppm = self.config.faults.step_pause;
+        if is_first
+            && is_step(&self.transit[&number].request)
+            && self.strikes(Die::StepPause, entity, ppm)
+        {
+            let wait = self.step_wait(Die::StepPause, entity);
+            self.stand_still(seat, wait);
+            self.defer(seat, &Event::Answer { request: number });
             return;
         }
         let transit = self.transit.get_mut(&number).expect("looked at");
@@ -766,6 +817,32 @@ fn deadline_of(request: &StoreRequest<Blocks>, usual: u64) -> u64 {
     match request {
         StoreRequest::Get(get) => (get.deadline.as_nanos() as u64).max(1),
         _ => usual,
+    }
+}
+
+/// Whether a request belongs to the protocol between hosts.
+pub(crate) fn is_step(request: &StoreRequest<Blocks>) -> bool {
+    let decides = |name: &ObjectName| {
+        matches!(
+            name,
+            ObjectName::Claim(_)
+                | ObjectName::Door(_)
+                | ObjectName::Opened(_)
+                | ObjectName::Root(_)
+        )
+    };
+    match request {
+        StoreRequest::Get(get) => decides(&get.name),
+        StoreRequest::Put { name, .. } => decides(name),
+        _ => false,
+    }
+}
+
+/// How much more often a request of the protocol takes seconds than others: a claim on its way is what others race with.
+pub(crate) const fn slowness(request: &StoreRequest<Blocks>) -> u32 {
+    match request {
+        StoreRequest::Put { once: true, .. } => 3,
+        _ => 1,
     }
 }
 

@@ -7,6 +7,8 @@
 //! config-seed 4        the swarm is the one that seed 4 draws
 //! ops 12
 //! grains 2             no more than these (likewise wishes, hosts, commands)
+//! think 100000         guests wait up to so many microseconds, or longer
+//! boost 8              faults strike so many times as often as drawn
 //! off power            a kind of fault that never strikes
 //! drop op 4-9 12       single entities that are left out
 //! ```
@@ -30,6 +32,8 @@ pub fn emit(case: &Case, note: &str) -> String {
         grains,
         hosts,
         commands,
+        think_us,
+        boost,
     } = case.bounds;
     let numbers = [
         ("config-seed", case.config_seed),
@@ -38,6 +42,8 @@ pub fn emit(case: &Case, note: &str) -> String {
         ("grains", grains),
         ("hosts", hosts.map(u64::from)),
         ("commands", commands.map(u64::from)),
+        ("think", think_us),
+        ("boost", boost.map(u64::from)),
     ];
     for (word, number) in numbers {
         if let Some(number) = number {
@@ -94,6 +100,8 @@ pub fn parse(text: &str) -> Result<Case, String> {
             "grains" => case.bounds.grains = Some(next()?.parse().map_err(|_| wrong())?),
             "hosts" => case.bounds.hosts = Some(next()?.parse().map_err(|_| wrong())?),
             "commands" => case.bounds.commands = Some(next()?.parse().map_err(|_| wrong())?),
+            "think" => case.bounds.think_us = Some(next()?.parse().map_err(|_| wrong())?),
+            "boost" => case.bounds.boost = Some(next()?.parse().map_err(|_| wrong())?),
             "off" => {
                 case.edits
                     .dice
@@ -125,6 +133,7 @@ mod tests {
         case.ops = Some(12);
         case.bounds.grains = Some(2);
         case.bounds.hosts = Some(1);
+        (case.bounds.think_us, case.bounds.boost) = (Some(50), Some(8));
         case.edits.dice.insert(Die::Power);
         case.edits
             .entities

@@ -116,6 +116,12 @@ dice! {
     NoteRot = "note-rot",
     /// An error of the store, its identity service or the local disk that stays until a stated moment.
     Lasting = "lasting",
+    /// A request of the protocol between hosts takes seconds.
+    StepSlow = "step-slow",
+    /// The way breaks under a write of that protocol, and it lands later.
+    StepLate = "step-late",
+    /// A host stands still between two steps of that protocol.
+    StepPause = "step-pause",
 }
 
 impl Die {
@@ -148,6 +154,9 @@ impl Die {
         Self::NodeMiss,
         Self::FalseAbsence,
         Self::Lasting,
+        Self::StepSlow,
+        Self::StepLate,
+        Self::StepPause,
         Self::TakeOver,
         Self::Clone,
         Self::Abort,

@@ -62,7 +62,7 @@ fn parse(words: &[String]) -> Result<Options, String> {
         story: false,
         twice: false,
         complete: false,
-        runs: 4000,
+        runs: 20_000,
         streams: 20,
         out: None,
         hashes: false,
@@ -278,6 +278,10 @@ fn zoo(o: &Options) -> Result<bool, String> {
             or_more(fared.percentile(95)),
             o.streams,
             by.join(", "),
+        );
+        eprintln!(
+            "{name}: asked for in {} of {} runs",
+            fared.reached, fared.runs
         );
         for (seed, profile) in &fared.open {
             eprintln!("seed {seed} of {} fails without a bug", profile.name());

@@ -111,8 +111,46 @@ pub struct Faults {
     pub node_miss: u32,
     /// Nodes of the store that go away for a while, in the run.
     pub node_downs: u32,
+    /// A request about a claim, a door, an opened or a root takes seconds.
+    pub step_slow: u32,
+    /// The way breaks under a PUT of one, which lands later.
+    pub step_late: u32,
+    /// A host stands still before it hears what came of one.
+    pub step_pause: u32,
     /// Without A1: the first false absence, per GET of a name that decides.
     pub false_absence: u32,
+}
+
+impl Faults {
+    /// Makes what strikes per chance strike `times` as often, up to every second time.
+    fn boost(&mut self, times: u32) {
+        let rates = [
+            &mut self.append_fails,
+            &mut self.sync_fails,
+            &mut self.disk_fails,
+            &mut self.disk_full,
+            &mut self.disk_stall,
+            &mut self.cache_rot,
+            &mut self.rot,
+            &mut self.latent,
+            &mut self.misdirect,
+            &mut self.store_lost,
+            &mut self.answer_lost,
+            &mut self.store_late,
+            &mut self.store_busy,
+            &mut self.store_full,
+            &mut self.store_slow,
+            &mut self.body_hurt,
+            &mut self.node_miss,
+            &mut self.step_slow,
+            &mut self.step_late,
+            &mut self.step_pause,
+        ];
+        for rate in rates {
+            // Harm at rest is a hundred times as likely per crash: its share stays below one, too.
+            *rate = rate.saturating_mul(times).min((*rate).max(500_000));
+        }
+    }
 }
 
 /// Weights of guest operations.
@@ -224,6 +262,11 @@ pub struct Bounds {
     pub hosts: Option<u32>,
     /// Commands in flight of all initiators of a host together, at least one.
     pub commands: Option<u32>,
+    /// A *lower* bound: waits of guests, in microseconds. Few operations that fill the time of many leave hosts and store
+    /// the time for what they do meanwhile.
+    pub think_us: Option<u64>,
+    /// No upper bound either: rates of faults are so many times what was drawn, up to one chance in two.
+    pub boost: Option<u32>,
 }
 
 impl Config {
@@ -245,6 +288,12 @@ impl Config {
             let commands = commands.max(1);
             self.initiators = self.initiators.min(commands);
             self.depth = self.depth.min((commands / self.initiators).max(1));
+        }
+        if let Some(think_us) = bounds.think_us {
+            self.think_us = self.think_us.max(think_us);
+        }
+        if let Some(boost) = bounds.boost {
+            self.faults.boost(boost);
         }
         if let Some(grains) = bounds.grains {
             let blocks = (grains * self.geometry.grain_blocks()).max(8);
@@ -320,6 +369,17 @@ impl Config {
         }
         (d.entity, d.nth) = (3, 0);
         config.faults.lasting = d.one_of(&[0, 0, 0, 0, 0, 1]) as u32;
+        (d.entity, d.nth) = (4, 0);
+        if profile == Profile::Fencing && d.of(2) == 1 {
+            config.hosts = 3;
+        }
+        if config.hosts > 1 && d.of(3) > 0 {
+            let faults = &mut config.faults;
+            faults.step_slow = d.rate(300_000);
+            faults.step_late = d.rate(300_000);
+            faults.step_pause = d.rate(100_000);
+        }
+        d.narrow(&mut config);
         config
     }
 }
@@ -347,6 +407,26 @@ impl Draw<'_> {
         let loses = !matches!(profile, Profile::Liveness | Profile::Wire) && self.of(4) == 3;
         if loses {
             faults.disk_lost = self.rate(300_000);
+        }
+    }
+
+    // A volume of one or two chunks that is published again and again: entries grow deep and are merged. And a disk that
+    // fails often: records are written twice, or not at all.
+    fn narrow(&mut self, config: &mut Config) {
+        let is_wide = matches!(config.profile, Profile::Liveness | Profile::Gc);
+        if !is_wide && self.of(4) == 3 {
+            let grains = u64::from(config.geometry.chunk_grains) * self.between(1, 2);
+            config.bound(&Bounds {
+                grains: Some(grains),
+                ..Bounds::default()
+            });
+            config.wishes = config.wishes.max(config.ops / self.between(8, 30));
+        }
+        let has_disk_faults = matches!(config.profile, Profile::Safety | Profile::All);
+        if has_disk_faults && self.of(4) == 3 {
+            let faults = &mut config.faults;
+            faults.append_fails = self.between(5_000, 100_000) as u32;
+            faults.disk_full = self.between(0, 3) as u32 * 100_000;
         }
     }
 
@@ -508,12 +588,15 @@ mod tests {
             grains: Some(0),
             hosts: Some(0),
             commands: Some(0),
+            ..Bounds::default()
         };
         let none_smaller = Bounds {
             wishes: Some(u64::MAX),
             grains: Some(1 << 40),
             hosts: Some(u32::MAX),
             commands: Some(u32::MAX),
+            think_us: Some(0),
+            boost: Some(1),
         };
         for seed in 0..200 {
             let drawn = Config::draw(

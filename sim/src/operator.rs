@@ -35,6 +35,9 @@ const COLLECTS: u32 = 3;
 /// Asks the parent to keep what a clone stands on.
 pub(crate) const AGAIN_PIN: u32 = 6;
 
+/// Publishes, while others take the volume.
+pub(crate) const AGAIN_CHECKPOINT: u32 = 7;
+
 /// Has what nothing reaches deleted, of any age.
 pub(crate) const AGAIN_COLLECT: u32 = 5;
 
@@ -119,6 +122,9 @@ impl World {
                 None => self.later(seat, AGAIN_COLLECT),
             },
             AGAIN_PIN => self.pin(seat),
+            AGAIN_CHECKPOINT if self.chaos() && self.seats[seat].gate_open => {
+                self.ask_wish(seat, Wished1::Checkpoint, Wish::Checkpoint);
+            }
             AGAIN_SESSIONS => {
                 self.ask_wish(seat, Wished1::Sessions, Wish::Sessions(1));
             }
@@ -244,6 +250,11 @@ impl World {
             self.trace.fault(Die::TakeOver, n);
             let wait = self.choices.pick(Die::TakeOver, n, 2 + k as u32, apart);
             self.again_after(seat, 1 + wait * MS, AGAIN_TAKE_OVER);
+        }
+        if self.choices.pick(Die::TakeOver, n, 20, 2) == 1 {
+            // The holder publishes at some step of it.
+            let wait = self.choices.pick(Die::TakeOver, n, 21, 12_000);
+            self.again_after(from, 1 + wait * MS, AGAIN_CHECKPOINT);
         }
     }
 
@@ -613,6 +624,14 @@ impl World {
         is_it
     }
 
+    // What was committed above `base` is a stray from now on.
+    fn fork(&mut self, volume: usize, base: RootName, cut: u64) {
+        self.trace.forks += 1;
+        let own = &mut self.volumes[volume];
+        own.committed = cut;
+        own.strays.extend(own.committed_root.replace(base));
+    }
+
     fn begin_history(&mut self, seat: usize, base: RootName) {
         let volume = self.seats[seat].volume;
         let Some(published) = self.volumes[volume].published.get(&base) else {
@@ -623,10 +642,7 @@ impl World {
         let published = published.clone();
         let (cut, committed) = (published.cut, self.volumes[volume].committed);
         if cut < committed && self.seats[seat].role != Role::Reads && self.is_fork(volume, base) {
-            self.trace.forks += 1;
-            let own = &mut self.volumes[volume];
-            own.committed = cut;
-            own.strays.extend(own.committed_root.replace(base));
+            self.fork(volume, base, cut);
         } else if cut < committed && self.seats[seat].role != Role::Reads {
             let text = format!(
                 "the history goes on from {base}, cut {cut}; cut {committed} was committed"
@@ -693,6 +709,11 @@ impl World {
         self.seats[seat].attach = Some(attach);
         let goes_on = self.keeps_its_journal(seat, attach);
         self.serves_now(seat, generation);
+        if let Some(base) = base {
+            // Also one that took itself for fenced while it was being born.
+            let volume = self.seats[seat].volume;
+            self.volumes[volume].born |= !self.is_deleted(volume, base);
+        }
         match base {
             Some(base) if goes_on => self.has_stored(seat, base),
             Some(base) => self.begin_history(seat, base),
@@ -710,6 +731,14 @@ impl World {
         }
     }
 
+    // Whether a root says that the volume is being deleted.
+    fn is_deleted(&self, volume: usize, root: RootName) -> bool {
+        let container = &self.volumes[volume].container;
+        let object = self.store.get(container, &ObjectName::Root(root));
+        matches!(object.map(|o| &o.content), Some(crate::store::Content::Root(root, _))
+            if root.kind == engine::table::types::RootKind::Deleted)
+    }
+
     // A generation is served from this folder; no generation is served from two (F1).
     fn serves_now(&mut self, seat: usize, generation: Generation) {
         let s = &self.seats[seat];
@@ -718,6 +747,20 @@ impl World {
         if other.is_some_and(|other| other != s.state_dir) {
             let text = format!("{generation:?} is served by seat {seat} and from {other:?}");
             self.fail(Violation::new("F1", text));
+        }
+        self.doors_are_shut(seat, generation);
+    }
+
+    // F4: a holder notices by the door above its generation, whichever took over and however: none that was claimed is open.
+    fn doors_are_shut(&mut self, seat: usize, generation: Generation) {
+        let container = &self.volumes[self.seats[seat].volume].container;
+        let is_open = |g: &u64| {
+            let door = ObjectName::Door(Generation(*g));
+            self.store.get(container, &door).is_none()
+        };
+        if let Some(g) = (1..=generation.0).find(is_open) {
+            let text = format!("{generation:?} is served by seat {seat}, and door {g} is open");
+            self.fail(Violation::new("F4", text));
         }
     }
 
@@ -745,7 +788,7 @@ impl World {
     // since the last attachment that this folder served under. (A generation that was opened and lost its look never did.)
     fn keeps_its_journal(&mut self, seat: usize, attach: AttachId) -> bool {
         let s = &self.seats[seat];
-        let last = s.history_generation;
+        let (last, volume) = (s.history_generation, s.volume);
         if s.history.is_none() {
             return false;
         }
@@ -763,7 +806,14 @@ impl World {
             .filter(|(_, dir)| **dir != s.state_dir)
             .map(|(g, _)| *g)
             .next();
-        if let Some(g) = foreign {
+        if let (Some(_), Some(base)) = (foreign, self.base_of(seat, Some(attach), Version(0)))
+            && self.is_fork(volume, base)
+        {
+            let cut = self.volumes[volume].published.get(&base).map(|p| p.cut);
+            if let Some(cut) = cut.filter(|cut| *cut < self.volumes[volume].committed) {
+                self.fork(volume, base, cut);
+            }
+        } else if let Some(g) = foreign {
             let text = format!("seat {seat} goes on with its journal, and generation {g} served");
             self.fail(Violation::new("F2", text));
         }

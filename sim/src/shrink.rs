@@ -1,8 +1,10 @@
 //! Makes a failing run small, and keeps what still violates the same property.
 //!
-//! First by drawing anew: the same swarm with fewer operations, grains, wishes, commands in flight, hosts and kinds of fault,
-//! each size with some dozens of seeds. Small runs are cheap, and a mistake that needs three operations shows in one of them.
-//! Then by taking out: kinds of fault, single faults, wishes and operations of that one run.
+//! First from below: the same swarm with two operations, four, seven …, each size with hundreds of seeds, plainly, with guests
+//! that take as long as many operations would, and with faults that strike more often. Small runs are cheap, and a mistake
+//! that needs three operations shows in one of them. Then from above: fewer operations, grains, wishes, commands in flight,
+//! hosts and kinds of fault, each size with some dozens of seeds. Then by taking out: kinds of fault, single faults, wishes
+//! and operations of that one run.
 
 use crate::choice::{Die, Edits, mix};
 use crate::run::{Case, Detail, Ended, run};
@@ -43,8 +45,15 @@ fn is_fault(die: Die) -> bool {
 /// Draws that a smaller size gets before it is given up.
 const DRAWS: u32 = 40;
 
-/// Engine events that a minimisation may take in all: some minutes.
-const EVENTS_MAX: u64 = 60_000_000;
+/// Engine events that a minimisation may take in all: about a minute.
+const EVENTS_MAX: u64 = 20_000_000;
+
+/// Of these, what the search from below may take.
+const EVENTS_BELOW: u64 = 10_000_000;
+
+/// Sizes that are tried from below, and draws of each in each way.
+const SIZES: [u64; 9] = [2, 4, 7, 10, 15, 25, 40, 80, 160];
+const DRAWS_BELOW: u32 = 250;
 
 struct Search {
     property: &'static str,
@@ -54,6 +63,8 @@ struct Search {
     limit: u32,
     events: u64,
     draws: u64,
+    /// How long the run went before the violation, in virtual microseconds.
+    length_us: u64,
 }
 
 impl Search {
@@ -112,6 +123,41 @@ impl Search {
             }
         }
         false
+    }
+
+    // From below: the first size at which a draw fails alike.
+    fn grow(&mut self) {
+        let whole = self.best.clone();
+        let operations = self.asked(Die::Op);
+        let wishes = self.asked(Die::Wish);
+        let length_us = self.length_us;
+        for size in SIZES.into_iter().filter(|size| *size < operations) {
+            let pace = (length_us / size).clamp(1, 20_000_000);
+            for (few, think_us, boost) in [
+                (size, None, None),
+                (2, Some(pace), None),
+                (size, None, Some(10)),
+                (2, Some(pace), Some(4)),
+            ] {
+                let mut case = whole.clone();
+                case.config_seed.get_or_insert(case.seed);
+                case.ops = Some(size);
+                // As many as there are operations, or (where there are few) as they were between as many.
+                case.bounds.wishes = Some(wishes.min(size.max(4)));
+                case.bounds.commands = Some(few as u32);
+                (case.bounds.think_us, case.bounds.boost) = (think_us, boost);
+                for _ in 0..DRAWS_BELOW {
+                    if self.is_over() || self.events >= EVENTS_BELOW {
+                        return;
+                    }
+                    self.draws += 1;
+                    case.seed = mix(whole.seed, self.draws);
+                    if self.try_case(case.clone()) {
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     fn asked(&self, die: Die) -> u64 {
@@ -223,6 +269,7 @@ impl Search {
 pub fn shrink(case: &Case, limit: u32) -> Option<Shrunk> {
     let ended = run(case, Detail::Entities);
     let property = ended.violation.as_ref()?.property;
+    let length_us = ended.virtual_ns / 1_000;
     let mut search = Search {
         property,
         best: case.clone(),
@@ -231,8 +278,10 @@ pub fn shrink(case: &Case, limit: u32) -> Option<Shrunk> {
         limit,
         events: 0,
         draws: 0,
+        length_us,
     };
     if case.edits.entities.is_empty() {
+        search.grow();
         search.make_small();
     }
     search.drop_dice();

@@ -1,5 +1,6 @@
 //! HTTP between the shipping `StoreMachine` and a Swift at replica level, and what goes wrong on the way.
 
+use crate::act::{is_step, slowness};
 use crate::choice::Die;
 use crate::payload::Blocks;
 use crate::store::codec::Codec;
@@ -248,6 +249,8 @@ impl World {
             outcome: Some(outcome),
             answered: false,
             arrives: false,
+            sent: self.now,
+            paused: false,
         };
         self.transit.insert(number, transit);
         self.after(1, Event::Answer { request: number });
@@ -408,8 +411,25 @@ impl World {
         let mut there = there;
         if self.strikes(Die::StoreSlow, n, faults.store_slow) {
             there = self.choices.between(Die::StoreSlow, n, 1, 1, 14 * SEC);
+        } else if let Some(slowness) = self.slowness_of(n) {
+            let step_slow = faults.step_slow * slowness;
+            if method == Method::Put && self.strikes(Die::StepLate, n, faults.step_late) {
+                self.give(n, Err(Broken::Closed));
+                self.after(ordinary, Event::HttpAnswer { n });
+                there = ordinary + self.step_wait(Die::StepLate, n);
+            } else if self.strikes(Die::StepSlow, n, step_slow)
+                && (method != Method::Put || self.choices.pick(Die::StepSlow, n, 2, 2) == 0)
+            {
+                there += self.step_wait(Die::StepSlow, n);
+            }
         }
         self.after(there, Event::HttpArrive { n });
+    }
+
+    // How much slower an exchange about a claim, a door, an opened or a root is than others of them.
+    fn slowness_of(&mut self, n: u64) -> Option<u32> {
+        let request = self.wire().exchanges.get(&n)?.request.as_ref()?;
+        is_step(request).then(|| slowness(request))
     }
 
     fn give(&mut self, n: u64, answer: Result<HttpAnswer<Outcome<Blocks>>, Broken>) {
@@ -510,7 +530,14 @@ impl World {
                             n << 4 | 9,
                             self.config.faults.store_slow / 4,
                         );
-                        let wait = if stalls {
+                        // The headers are there and the body is not.
+                        let slowness = self.slowness_of(n).unwrap_or(0);
+                        let step_slow = self.config.faults.step_slow * slowness;
+                        let step_stalls = self.choices.pick(Die::StepSlow, n, 2, 2) == 1
+                            && self.strikes(Die::StepSlow, n, step_slow);
+                        let wait = if step_stalls {
+                            self.step_wait(Die::StepSlow, n)
+                        } else if stalls {
                             [SEC, 20 * SEC, 60 * SEC]
                                 [self.choices.pick(Die::StoreSlow, n << 4 | 9, 1, 3) as usize]
                         } else {

@@ -22,7 +22,7 @@ use engine::effect::{Outcome, StoreRequest};
 use engine::ids::{Container, StateDirId, VolumeId};
 use engine::journal::record::JournalKey;
 use engine::limits::Life;
-use engine::object::names::RootName;
+use engine::object::names::{ObjectName, RootName};
 use engine::time::{Instant, WallTime};
 use engine::units::Geometry;
 use engine::volume::Volume;
@@ -141,6 +141,10 @@ pub(crate) struct Transit {
     pub(crate) answered: bool,
     /// It has still to reach the store.
     pub(crate) arrives: bool,
+    /// When it was sent.
+    pub(crate) sent: u64,
+    /// The dice for a pause before its answer were thrown.
+    pub(crate) paused: bool,
 }
 
 /// What a published root must hold.
@@ -247,6 +251,8 @@ pub struct World {
     pub(crate) lasting: Option<Lasting>,
     /// Frames that rotted in the store.
     pub(crate) rotten: Vec<Rotten>,
+    /// When a claim landed last, by name.
+    pub(crate) claimed: BTreeMap<(Container, ObjectName), u64>,
     /// Snapshots that were answered, by volume.
     pub(crate) snapshots: Vec<(usize, String)>,
     /// By key of a snapshot: the lowest seq that was answered when it was asked for.
@@ -299,6 +305,7 @@ impl World {
             deleted: BTreeSet::new(),
             lasting: None,
             rotten: Vec::new(),
+            claimed: BTreeMap::new(),
             snapshots: Vec::new(),
             asked_keys: BTreeMap::new(),
             cause: "",
@@ -874,13 +881,18 @@ impl World {
         };
         if self.seats[seat].engine.is_some() {
             self.trace.fault(Die::Pause, n);
-            self.trace.tell(self.now, || {
-                format!("seat {seat} stands still for {} s", long / SEC)
-            });
-            self.seats[seat].paused_until = self.now + long;
-            let s = &mut self.seats[seat];
-            s.held_up_until = s.held_up_until.max(self.now + long + 30 * SEC);
+            self.stand_still(seat, long);
         }
+    }
+
+    /// A process does nothing for a while.
+    pub(crate) fn stand_still(&mut self, seat: usize, long: u64) {
+        self.trace.tell(self.now, || {
+            format!("seat {seat} stands still for {} ms", long / MS)
+        });
+        let s = &mut self.seats[seat];
+        s.paused_until = s.paused_until.max(self.now + long);
+        s.held_up_until = s.held_up_until.max(self.now + long + 30 * SEC);
     }
 
     /// Gives one fact to an engine, then carries its effects out.

@@ -8,12 +8,16 @@ use crate::run::{Case, Detail, run};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Names behind `macro!("…")` in the sources of engine and session, sorted. Errors: the sources cannot be read.
+/// Names behind `macro!("…")` in the sources of engine, session and store machine, sorted. Errors: the sources cannot be read.
 pub fn names(what: &str) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
-    for root in ["../engine/src", "../transport-iscsi/src"] {
+    for root in [
+        "../engine/src",
+        "../transport-iscsi/src",
+        "../backend-swift/src",
+    ] {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
         collect(&root, &format!("{what}!(\""), &mut found)?;
     }
@@ -43,8 +47,14 @@ fn collect(folder: &Path, start: &str, found: &mut Vec<String>) -> Result<(), St
             collect(&path, start, found)?;
         } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("src/zoo.rs") {
             let source = std::fs::read_to_string(&path).map_err(text)?;
-            for part in source.split(start).skip(1) {
-                found.extend(part.split('"').next().map(str::to_owned));
+            let mut before = None;
+            for part in source.split(start) {
+                // `debug!("…")` is not meant.
+                let is_other = before.is_none_or(|last: char| last.is_alphanumeric());
+                if !is_other {
+                    found.extend(part.split('"').next().map(str::to_owned));
+                }
+                before = Some(part.chars().next_back().unwrap_or(' '));
             }
         }
     }
@@ -71,6 +81,11 @@ pub struct Fared {
     pub streams: Vec<Option<Shown>>,
     /// Seeds that fail without the bug, too: finds of their own. They count for nothing.
     pub open: Vec<(u64, Profile)>,
+    /// Runs with the bug on, and in how many of them the code came to ask for it. With more than one job a run may be given
+    /// what another one asked.
+    pub runs: u64,
+    /// The same.
+    pub reached: u64,
 }
 
 impl Fared {
@@ -121,15 +136,18 @@ pub fn hunt(
     // Streams that have not ended, and the seed at which each goes on.
     let mut going: Vec<(u64, u64)> = (0..streams).map(|stream| (stream, 0)).collect();
     let mut ends: BTreeMap<u64, Option<Shown>> = BTreeMap::new();
+    let (runs, reached) = (AtomicU64::new(0), AtomicU64::new(0));
     while !going.is_empty() {
         switch(true);
         let found = side_by_side(jobs, &going, |(stream, from)| {
             let shown = (from..budget).find_map(|n| {
                 let seed = base + stream * 1_000_000 + n;
                 let profile = profiles[(n % profiles.len() as u64) as usize];
-                let property = run(&Case::new(seed, profile), Detail::Counts)
-                    .violation?
-                    .property;
+                let before = asked();
+                let ended = run(&Case::new(seed, profile), Detail::Counts);
+                runs.fetch_add(1, Ordering::Relaxed);
+                reached.fetch_add(u64::from(asked() > before), Ordering::Relaxed);
+                let property = ended.violation?.property;
                 let after = n + 1;
                 Some(Shown {
                     after,
@@ -162,7 +180,20 @@ pub fn hunt(
         }
     }
     fared.streams = ends.into_values().collect();
+    (fared.runs, fared.reached) = (runs.into_inner(), reached.into_inner());
     fared
+}
+
+// How often the code has asked for the bug that is on.
+fn asked() -> u64 {
+    #[cfg(feature = "zoo")]
+    {
+        engine::zoo::asked()
+    }
+    #[cfg(not(feature = "zoo"))]
+    {
+        0
+    }
 }
 
 // What `work` makes of each item, in order, on `jobs` threads.

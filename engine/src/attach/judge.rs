@@ -75,6 +75,10 @@ impl Attach {
         let (between, _) = find::highest_opened(&mut self.desk, top, judged)?;
         let below = between.clone().or_else(|| self.below.clone());
         let found = match &below {
+            Some(_) if between.is_none() && bug!("roots-before-the-door") => Found {
+                newest: self.read.clone(),
+                is_own: true,
+            },
             Some(token) => {
                 let (hint, read) = (self.spec.hint.root, self.read.as_ref());
                 find::newest(&mut self.desk, token, hint, read)?

@@ -61,7 +61,10 @@ impl<P: Payload> Journal<P> {
                 } else {
                     stored
                 };
-                file.closed && file.last_seq <= stored && file.ops == 0 && file.reads == 0
+                file.closed
+                    && file.last_seq <= stored
+                    && file.ops == 0
+                    && (file.reads == 0 || bug!("recycle-under-a-read"))
             });
             if free && syncing != Some(*id) {
                 freed.push(*id);
@@ -84,6 +87,8 @@ impl<P: Payload> Journal<P> {
         }
         self.create_failed = false;
         self.events.push_back(Event::Room);
-        self.place_waiting(out);
+        if !bug!("room-wakes-nobody") {
+            self.place_waiting(out);
+        }
     }
 }

@@ -237,6 +237,9 @@ impl<P: Payload> Volume<P> {
         }
         run.bytes += receipt.bytes.0;
         run.puts += 1;
+        if bug!("stored-before-the-look") {
+            self.journal.set_stored(&mut self.out, run.cut);
+        }
         run.root = run.root.take().map(|root| placed(root, &receipt));
         run.hash = receipt.root.unwrap_or_default();
         run.stage = Stage::Look;

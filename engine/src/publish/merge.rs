@@ -206,7 +206,8 @@ pub(super) fn plan(
                 LayerKind::Hole => (state.open, false),
                 LayerKind::Part { masks, .. } => {
                     let mask = masks.get(rank as usize).copied().unwrap_or_default();
-                    (mask & state.open, true)
+                    let whole = mask != 0 && bug!("merge-takes-a-part-for-whole");
+                    (if whole { state.open } else { mask & state.open }, true)
                 }
                 LayerKind::Lost { masks } => {
                     let mask = masks.get(rank as usize).copied().unwrap_or_default() & state.open;

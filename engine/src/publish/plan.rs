@@ -296,7 +296,7 @@ fn chunk_work(map: &ExtentMap, geometry: &Geometry, chunk: ChunkIndex) -> ChunkW
             work.hole.push(in_chunk);
             continue;
         }
-        if lost != 0 {
+        if lost != 0 && !(data | zeros != 0 && bug!("lost-beside-data-is-forgotten")) {
             work.lost.push((in_chunk, lost));
         }
         let present = data | zeros;

@@ -538,7 +538,9 @@ impl History {
 
     /// What has these records is over without an answer: they count for good from now on, or never.
     pub fn settle(&mut self, seqs: &[u64]) {
-        for seq in seqs {
+        // What never was written whole ended with an error that nobody heard: it stays in flight (P1).
+        let written = self.written;
+        for seq in seqs.iter().filter(|seq| **seq <= written) {
             let Some(entry) = self.entries.get_mut(seq) else {
                 continue;
             };
@@ -851,6 +853,14 @@ mod tests {
     fn what_is_over_counts_for_good_or_never() {
         let mut h = history();
         write(&mut h, 1, 0);
+        // Over before it was written whole: it ended with an error that nobody heard.
+        let mut failed = h.clone();
+        failed.settle(&[1]);
+        let floors = failed.floors(Extent::new(0, 1));
+        failed
+            .check_read(Extent::new(0, 1), &floors, &[Stamp::ZERO])
+            .expect("it never happened");
+        h.set_written(1);
         h.settle(&[1]);
         let floors = h.floors(Extent::new(0, 1));
         h.clone()

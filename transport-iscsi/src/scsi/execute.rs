@@ -421,7 +421,7 @@ impl<P: WirePayload> Job<P> {
             expect: data.slice(0..half),
             sums: sums(self.block_bytes, at, new.as_slice()),
             data: new,
-            fua,
+            fua: fua && !bug!("compare-ignores-fua"),
         })
     }
 

@@ -86,6 +86,11 @@ impl<P: Payload> Volume<P> {
     pub(super) fn watched(&mut self, began: Instant, outcome: &Outcome<P>) {
         self.own.watching = false;
         self.own.watch_at = Some(self.now + self.limits.watch);
+        if matches!(outcome, Outcome::Store(StoreError::Unavailable))
+            && bug!("silence-ends-the-watch")
+        {
+            self.own.watch_at = None;
+        }
         self.watch_told(began, outcome);
         self.looked();
     }
