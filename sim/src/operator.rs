@@ -46,6 +46,10 @@ impl World {
         let id = self.next_wish;
         self.next_wish += 1;
         let s = &mut self.seats[seat];
+        if s.engine.is_none() {
+            // It died of the wish before: nobody hears this one.
+            return id;
+        }
         let answered = s.answered();
         self.trace.roll(0xd000 ^ id);
         self.trace.tell(self.now, || {
