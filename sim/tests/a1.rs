@@ -6,7 +6,7 @@ use sim::run::run_world;
 use sim::trace::Trace;
 
 /// Seeds within which a fork is found: most forks need a commit in the moment of a take-over.
-const SEEDS: std::ops::Range<u64> = 990..1010;
+const SEEDS: std::ops::Range<u64> = 540..580;
 
 #[test]
 fn without_a1_an_answered_snapshot_becomes_a_stray_and_nothing_is_overwritten() {
