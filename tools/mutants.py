@@ -99,7 +99,7 @@ def judge(copy, env, minutes, sound):
         found = re.findall(r"replay (\d+) --profile (\w+)", said)
         # A seed that fails in the sound project says nothing of the mutant.
         for seed, profile in found:
-            if run([sound, "replay", seed, "--profile", profile], copy, env, 300)[0]:
+            if run([sound(), "replay", seed, "--profile", profile], copy, env, 300)[0]:
                 return "seeds", f"{seed} {profile}"
         if not found:
             return "seeds", said[-200:]
@@ -171,9 +171,17 @@ def main():
         ignore = shutil.ignore_patterns("target", ".git", "test-scratch")
         shutil.copytree(ROOT, copy, ignore=ignore)
         env = {**os.environ, "CARGO_TARGET_DIR": asked.target or os.path.join(folder, "target"), "CARGO_INCREMENTAL": "1"}
-        sound = os.path.join(folder, "sound")
-        subprocess.run(["cargo", "build", "-q", "--profile", "sim", "-p", "sim"], check=True, cwd=copy, env=env)
-        shutil.copy(os.path.join(env["CARGO_TARGET_DIR"], "sim", "sim"), sound)
+
+        def sound():
+            """The simulator of the sound project, built once a seed has failed."""
+            path = os.path.join(folder, "sim")
+            if not os.path.exists(path):
+                whole = os.path.join(folder, "whole")
+                shutil.copytree(ROOT, whole, ignore=ignore)
+                subprocess.run(["cargo", "build", "-q", "--profile", "sim", "-p", "sim"], check=True, cwd=whole, env=env)
+                shutil.copy(os.path.join(env["CARGO_TARGET_DIR"], "sim", "sim"), path)
+            return path
+
         good, said = run(TESTS, copy, env, 1800)
         if not good:
             raise SystemExit(f"the sound project fails: {failing(said)}")
