@@ -4,7 +4,7 @@ use crate::choice::Die;
 use crate::config::Profile;
 use crate::initiator::loaded_stamp;
 use crate::oracle::history::History;
-use crate::oracle::progress::{check_collection, check_shown, check_snapshot};
+use crate::oracle::progress::{check_begun, check_collection, check_shown, check_snapshot};
 use crate::oracle::{Violation, folder};
 use crate::payload::{Blocks, Stamp};
 use crate::seat::{Role, Wished, Wished1};
@@ -633,6 +633,7 @@ impl World {
         self.trace.forks += 1;
         let own = &mut self.volumes[volume];
         own.committed = cut;
+        own.commits.values_mut().for_each(|c| *c = cut.min(*c));
         own.strays.extend(own.committed_root.replace(base));
     }
 
@@ -645,14 +646,17 @@ impl World {
         };
         let published = published.clone();
         let (cut, committed) = (published.cut, self.volumes[volume].committed);
-        if cut < committed && self.seats[seat].role != Role::Reads && self.is_fork(volume, base) {
+        let s = &self.seats[seat];
+        let generation = s.attach.map_or(u64::MAX, |a| a.generation.0);
+        if s.role == Role::Reads {
+        } else if cut < committed && self.is_fork(volume, base) {
             self.fork(volume, base, cut);
-        } else if cut < committed && self.seats[seat].role != Role::Reads {
-            let text = format!(
-                "the history goes on from {base}, cut {cut}; cut {committed} was committed"
-            );
-            self.fail(Violation::new("F2", text));
-            return;
+        } else {
+            let checked = check_begun(base, cut, generation, &self.volumes[volume].commits);
+            if checked.is_err() {
+                self.check(checked);
+                return;
+            }
         }
         let mut history = History::new(&published.content, published.cut, &published.attributes);
         for lba in &published.lost {

@@ -10,7 +10,7 @@ use crate::iscsi::Front;
 use crate::lasting::Lasting;
 use crate::operator::AGAIN_ATTACH;
 use crate::oracle::Violation;
-use crate::oracle::progress::Opened;
+use crate::oracle::progress::{Commits, Opened};
 use crate::payload::{Blocks, Stamp, Summing};
 use crate::rot::Rotten;
 use crate::seat::{Flying, Role, Seat};
@@ -169,6 +169,8 @@ pub(crate) struct Vol {
     /// The highest cut that was called committed, and its root: no history goes on from below it.
     pub(crate) committed: u64,
     pub(crate) committed_root: Option<RootName>,
+    /// The highest cut that each generation committed.
+    pub(crate) commits: Commits,
     /// Committed roots that became strays, with A1 broken.
     pub(crate) strays: Vec<RootName>,
     /// Bases of the generations that were opened.
@@ -178,6 +180,8 @@ pub(crate) struct Vol {
 impl Vol {
     /// A root of that cut is called committed.
     pub(crate) fn is_committed(&mut self, root: RootName, cut: u64) {
+        let by = self.commits.entry(root.attach.generation.0).or_default();
+        *by = cut.max(*by);
         if cut >= self.committed {
             (self.committed, self.committed_root) = (cut, Some(root));
         }
@@ -394,6 +398,7 @@ impl World {
             born: false,
             committed: 0,
             committed_root: None,
+            commits: Commits::new(),
             strays: Vec::new(),
             opened: Opened::new(),
         });

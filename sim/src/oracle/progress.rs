@@ -77,6 +77,25 @@ pub fn check_shown(root: RootName, opened: &Opened, began: u64) -> Checked {
     Ok(())
 }
 
+/// The highest cut that each generation of a volume committed.
+pub type Commits = BTreeMap<u64, u64>;
+
+/// F2: a host of that generation begins a history at `base`. It is not below what it or a generation before it committed; a
+/// later one may have gone on from there already, as this host will see before long (P7).
+pub fn check_begun(base: RootName, cut: u64, generation: u64, commits: &Commits) -> Checked {
+    let before = commits.range(..=generation);
+    let Some((by, most)) = before
+        .max_by_key(|(_, cut)| **cut)
+        .filter(|(_, most)| **most > cut)
+    else {
+        return Ok(());
+    };
+    let text = format!(
+        "generation {generation} goes on from {base}, cut {cut}; generation {by} had committed cut {most}"
+    );
+    Err(Violation::new("F2", text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +155,14 @@ mod tests {
         opened.insert(3, (Some(root(3, 1)), 200));
         violates(check_shown(root(4, 2), &opened, 201), "F3");
         check_shown(root(2, 1), &opened, 201).expect("still of the history");
+    }
+
+    #[test]
+    fn a_history_below_what_was_committed_is_rejected_and_one_that_is_overtaken_is_not() {
+        let commits = Commits::from([(1, 8), (2, 22), (4, 30)]);
+        violates(check_begun(root(1, 1), 8, 3, &commits), "F2");
+        violates(check_begun(root(3, 2), 22, u64::MAX, &commits), "F2");
+        check_begun(root(3, 2), 22, 3, &commits).expect("the fourth came later");
+        check_begun(root(1, 1), 8, 1, &commits).expect("its own");
     }
 }
