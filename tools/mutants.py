@@ -169,7 +169,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "project")
         ignore = shutil.ignore_patterns("target", ".git", "test-scratch")
-        shutil.copytree(ROOT, copy, ignore=ignore)
+        # With times of now: cargo must not take what the mutant before left for the sound project.
+        shutil.copytree(ROOT, copy, ignore=ignore, copy_function=shutil.copy)
         env = {**os.environ, "CARGO_TARGET_DIR": asked.target or os.path.join(folder, "target"), "CARGO_INCREMENTAL": "1"}
 
         def sound():
@@ -177,7 +178,7 @@ def main():
             path = os.path.join(folder, "sim")
             if not os.path.exists(path):
                 whole = os.path.join(folder, "whole")
-                shutil.copytree(ROOT, whole, ignore=ignore)
+                shutil.copytree(ROOT, whole, ignore=ignore, copy_function=shutil.copy)
                 subprocess.run(["cargo", "build", "-q", "--profile", "sim", "-p", "sim"], check=True, cwd=whole, env=env)
                 shutil.copy(os.path.join(env["CARGO_TARGET_DIR"], "sim", "sim"), path)
             return path

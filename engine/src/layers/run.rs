@@ -5,6 +5,7 @@ use crate::ids::FileId;
 use crate::layers::map::PiecePlace;
 use crate::sum::Sum;
 use crate::units::{Extent, RECORD_BYTES_MAX};
+use core::ops::Range;
 use smallvec::SmallVec;
 
 /// A read of the journal: whole pieces, of which a run of bytes is wanted.
@@ -70,6 +71,11 @@ impl JournalRun {
             pieces: self.pieces.clone(),
             want: self.skip..self.skip + self.want,
         }
+    }
+
+    /// Where its pieces lie in the file.
+    pub(crate) const fn bytes(&self) -> Range<u64> {
+        self.at..self.end
     }
 
     /// First byte of each piece.

@@ -33,6 +33,7 @@ use crate::time::{Instant, WallTime};
 use crate::units::{BlockCount, ByteCount, Extent, Geometry, Lba};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// What an outcome belongs to.
 #[derive(Clone, Debug)]
@@ -44,6 +45,7 @@ pub(crate) enum Pending {
         at: Lba,
         count: u64,
         file: FileId,
+        bytes: Range<u64>,
     },
     /// A read of a cache slot for blocks of a read operation.
     ReadCache {
@@ -249,8 +251,9 @@ impl<P: Payload> Volume<P> {
                 at,
                 count,
                 file,
+                bytes,
             } => {
-                self.read_journal_done(op, at, count, file, outcome);
+                self.read_journal_done(op, Extent::new(at.0, count), file, &bytes, outcome);
             }
             Pending::ReadCache { op, extent, slot } => {
                 self.read_cache_done(op, extent, slot, outcome);

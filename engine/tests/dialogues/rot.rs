@@ -3,7 +3,7 @@
 use crate::harness::Harness;
 use engine::Wish;
 use engine::command::{Command, Failure, Reply};
-use engine::effect::Notice;
+use engine::effect::{Effect, Notice};
 use engine::limits::Limits;
 use engine::time::Duration;
 use engine::units::{Extent, Lba};
@@ -135,4 +135,23 @@ fn a_rotten_frame_does_not_spoil_those_that_are_fetched_with_it() {
         .collect();
     assert_eq!(told, [Extent::new(16, 16)]);
     assert_eq!(host.read(0, 16), [1; 16]);
+}
+
+/// A read is under way when its record rots, and a newer one in the same file has what it asks for by then.
+#[test]
+fn damage_to_what_was_superseded_meanwhile_is_no_damage() {
+    let mut host = Harness::born(512, 100);
+    host.write(0, 24, 1);
+    host.flush();
+    host.hold(|effect| matches!(effect, Effect::Read { .. }));
+    let read = host.send(Command::Read(Extent::new(0, 24)));
+    assert_eq!(host.open.len(), 1);
+    host.write(8, 8, 2);
+    host.flush();
+    let file = host.disk.files.values_mut().find(|f| f.written[PAGE] == 1);
+    file.expect("the record").written[2 * PAGE + 9] ^= 1;
+    host.release();
+    assert_eq!(host.read_reply(read), [[1; 8], [2; 8], [1; 8]].concat());
+    let is_told = |n: &Notice| matches!(n, Notice::Damaged { .. });
+    assert!(!host.notices.iter().any(is_told), "{:?}", host.notices);
 }

@@ -18,6 +18,7 @@ use crate::volume::{Pending, Volume};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::Range;
 use smallvec::SmallVec;
 
 /// Who asked for a read.
@@ -195,6 +196,7 @@ impl<P: Payload> Volume<P> {
             at: run.extent.start,
             count: run.extent.count.0,
             file: run.file,
+            bytes: run.bytes(),
         };
         self.out.read(pending, run.read());
     }
@@ -202,29 +204,30 @@ impl<P: Payload> Volume<P> {
     pub(super) fn read_journal_done(
         &mut self,
         op: u64,
-        at: Lba,
-        count: u64,
+        extent: Extent,
         file: FileId,
+        bytes: &Range<u64>,
         outcome: Outcome<P>,
     ) {
         match outcome {
-            Outcome::Read(p) => self.read_fill(op, at, Parts::one(p), count),
+            Outcome::Read(p) => {
+                self.read_fill(op, extent.start, Parts::one(p), extent.count.0);
+            }
             _ if self.reads.ops.contains_key(&op) => {
                 // The record may have been written again elsewhere, or published, since it was looked up; and what is
                 // not durable yet is in memory as it was acknowledged.
-                let extent = Extent::new(at.0, count);
-                if self.is_elsewhere(extent, file) {
+                let bad = self.bad_piece(extent, &outcome);
+                if self.is_elsewhere(bad, file, bytes) {
                     mark!("journal-read-goes-elsewhere");
                     self.resolve_from(op, extent, Tell::Memory);
                     self.hydrate_pump();
                 } else {
                     mark!("journal-read-damaged");
-                    let extent = self.bad_piece(extent, &outcome);
                     self.out.push(Effect::Notice(Notice::Damaged {
-                        extent,
+                        extent: bad,
                         place: format!("journal file {file}"),
                     }));
-                    self.read_fail(op, extent.start);
+                    self.read_fail(op, bad.start);
                 }
             }
             _ => {}
@@ -241,8 +244,8 @@ impl<P: Payload> Volume<P> {
         bad.unwrap_or(extent)
     }
 
-    /// Whether nothing of `extent` is looked for in `file` any more, or something of it is in memory.
-    fn is_elsewhere(&self, extent: Extent, file: FileId) -> bool {
+    /// Whether nothing of `extent` is looked for in these bytes of `file` any more, or something of it is in memory.
+    fn is_elsewhere(&self, extent: Extent, file: FileId, bytes: &Range<u64>) -> bool {
         let Some(geometry) = self.geometry else {
             return true;
         };
@@ -254,7 +257,7 @@ impl<P: Payload> Volume<P> {
                     ..
                 }) = segment
                 {
-                    there |= place.file == file;
+                    there |= place.file == file && bytes.contains(&place.at);
                     kept |= self.in_memory(extent, segment).is_some();
                 }
             });
