@@ -1023,7 +1023,7 @@ impl World {
                             || s.needs_pin
                             || s.gate_open && !s.sweep.is_empty())
                 });
-                if busy || self.is_wire_busy() {
+                if busy || self.is_wire_busy() || self.is_served_twice() {
                     return;
                 }
                 let is_next = |v: &usize| self.volumes[*v].born && !self.ended.contains(v);
@@ -1054,6 +1054,15 @@ impl World {
             }
             Phase::Collecting | Phase::Over => {}
         }
+    }
+
+    // P7: who was taken over notices it while it can reach the store. Until then this phase does not end.
+    fn is_served_twice(&self) -> bool {
+        let serves = |s: &&crate::seat::Seat| {
+            s.role != Role::Reads && s.engine.is_some() && s.gate_open && !s.released
+        };
+        let mut served = std::collections::BTreeSet::new();
+        !(self.seats.iter().filter(serves)).all(|s| served.insert(s.volume))
     }
 
     // G2: after a last collection nothing is left that nothing reaches.

@@ -383,7 +383,10 @@ impl World {
             return;
         }
         if self.strikes(Die::StoreBusy, n, faults.store_busy) {
-            let statuses = [503, 500, 502, 504, 408, 429, 498, 499, 507, 401];
+            // Of every three, one is what a proxy without a quorum says.
+            let statuses = [
+                503, 503, 503, 503, 500, 502, 504, 408, 429, 498, 499, 507, 401,
+            ];
             let status = statuses[self
                 .choices
                 .pick(Die::StoreBusy, n, 1, statuses.len() as u64)
