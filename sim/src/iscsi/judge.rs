@@ -5,7 +5,7 @@
 //! - R2: a session asks for what its initiator asks, and once.
 
 use super::attention::{CLEARED, POWER_ON, RESET};
-use super::peer::{Heard, Peer, Phase};
+use super::peer::{Function, Heard, Peer, Phase};
 use super::task::{End, Said, Sense, Task, merged};
 use crate::iscsi::bytes::recognise;
 use crate::oracle::{Checked, Violation};
@@ -218,7 +218,15 @@ impl World {
             return;
         };
         let front = self.front(seat);
-        front.initiators[n].attentions.begin(now);
+        // Under another ISID it is another initiator port: what its session before asks for is another's to this one.
+        let others = (front.lost.values()).filter(|p| p.initiator == n && p.isid != isid);
+        let clears = others.flat_map(|p| p.functions.values());
+        let clears = clears
+            .filter(|f| f.function == Function::ClearTaskSet)
+            .count();
+        let attentions = &mut front.initiators[n].attentions;
+        attentions.begin(now);
+        (0..clears).for_each(|_| attentions.may_come(CLEARED));
         front.initiators[n].logged_in_at = now;
         // Reinstatement: the sessions that this one replaces are over, and so is all that they asked for.
         let replaced: Vec<u32> = (front.lost.iter())
