@@ -734,9 +734,14 @@ impl World {
     fn has_stored(&mut self, seat: usize, base: RootName) {
         let s = &mut self.seats[seat];
         let published = self.volumes[s.volume].published.get(&base);
-        if let (Some(published), Some(history)) = (published, s.history.as_mut()) {
-            history.set_stored(published.cut);
+        let (Some(published), Some(history)) = (published, s.history.as_mut()) else {
+            return;
+        };
+        if published.cut > history.last() {
+            // An emergency cut lies above what the failed disk kept: the history is what its root says.
+            return self.begin_history(seat, base);
         }
+        history.set_stored(published.cut);
     }
 
     // Whether a root says that the volume is being deleted.
