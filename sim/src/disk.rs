@@ -15,7 +15,7 @@ use engine::journal::note::{Intent, Note};
 use engine::journal::record::{JournalKey, PAGE_BYTES, RecordBody, RecordHead};
 use engine::payload::Parts;
 use engine::units::{ByteCount, Geometry};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod aside;
@@ -150,6 +150,8 @@ pub struct Disk {
     events: u64,
     /// Something was done that must not be (P7).
     broken: Option<String>,
+    /// Where appends failed: what they left there was refused.
+    refused: BTreeSet<(FileId, u32)>,
 }
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -176,6 +178,7 @@ impl Disk {
             entity,
             events: 0,
             broken: None,
+            refused: BTreeSet::new(),
         }
     }
 
@@ -250,11 +253,13 @@ impl Disk {
         );
         match fate {
             Fate::Good => {
+                self.refused.remove(&(file, page));
                 f.write(page, pages);
                 Outcome::Done
             }
             // A short write leaves a beginning.
             Fate::Fails(seed) => {
+                self.refused.insert((file, page));
                 let kept = seed as usize % (pages.len() + 1);
                 f.write(page, pages.into_iter().take(kept).collect());
                 Outcome::Disk(DiskError::Failed)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 impl Disk {
     /// A note comes. If it begins a new history, what is durable here of the old one, and not stored, must be in files that
-    /// the note sets aside.
+    /// the note sets aside; what a failed append left was refused, and need not.
     pub(super) fn check_left(&mut self, new: &Note) {
         let Some(old) = self.note() else { return };
         let goes_on = new.joined.iter().any(|id| old.joined.contains(id));
@@ -15,10 +15,9 @@ impl Disk {
             return;
         }
         let stored = old.committed.map_or(Seq(0), |committed| committed.cut);
-        let records = self
-            .records()
-            .into_iter()
-            .map(|found| (found.file, found.head.seq));
+        let all = self.records().into_iter();
+        let taken = all.filter(|found| !self.refused.contains(&(found.file, found.page)));
+        let records = taken.map(|found| (found.file, found.head.seq));
         let (kept, left): (Vec<_>, Vec<_>) =
             records.partition(|(file, _)| new.aside.contains(file));
         let kept: BTreeSet<Seq> = kept.into_iter().map(|(_, seq)| seq).collect();
@@ -168,6 +167,27 @@ mod tests {
         check(1, 2, &[1], true);
         check(0, 2, &[1], false);
         check(0, 2, &[0, 1], true);
+    }
+
+    #[test]
+    fn what_a_failed_append_left_need_not_be_set_aside() {
+        let mut disk = folder(3);
+        let head = RecordHead {
+            seq: Seq(4),
+            durable: Seq(0),
+            attach: id(1),
+            file: FileId(1),
+            lap: Lap(1),
+            page: 2,
+            body: RecordBody::Holes([Extent::new(0, 1)].into_iter().collect()),
+            before: None,
+        };
+        let local = disk.append(FileId(1), 2 * 4096, head, &Parts::default());
+        disk.finish(local, Fate::Fails(1));
+        let sync = disk.sync(FileId(1));
+        disk.finish(sync, Fate::Good);
+        assert!(disk.seqs_in(FileId(1)).contains(&4), "it is there");
+        assert_eq!(ask(&mut disk, note(2, 2, 9, &[])), None);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct Harmed {
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) file: FileId,
-    page: u32,
+    pub(super) page: u32,
     /// Pages of its data.
     data: u32,
     pub(super) head: Arc<RecordHead>,
