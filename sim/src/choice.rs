@@ -114,6 +114,8 @@ dice! {
     FalseAbsence = "false-absence",
     /// Rot of a page of a note's slots, or one that cannot be read.
     NoteRot = "note-rot",
+    /// A login without the secret, or that tries to learn it.
+    Intruder = "intruder",
     /// An error of the store, its identity service or the local disk that stays until a stated moment.
     Lasting = "lasting",
     /// A request of the protocol between hosts takes seconds.
@@ -163,6 +165,7 @@ impl Die {
         Self::Link,
         Self::Flip,
         Self::SlowReader,
+        Self::Intruder,
     ];
 
     /// The die of that name.

@@ -168,6 +168,17 @@ pub struct Mix {
     pub longest: u64,
 }
 
+/// What a target asks of who logs in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Guard {
+    /// Anybody may enter.
+    Open,
+    /// Initiators prove themselves, by CHAP.
+    OneWay,
+    /// The target does, too, if it is asked to.
+    Mutual,
+}
+
 /// How guests reach the engine over iSCSI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Iscsi {
@@ -187,6 +198,8 @@ pub struct Iscsi {
     pub initial_r2t: bool,
     /// The same.
     pub immediate_data: bool,
+    /// Whether initiators must prove who they are.
+    pub guard: Guard,
     /// Of a hundred logins, how many offer digests.
     pub digests: u32,
     /// Longest way of a segment, in microseconds.
@@ -380,6 +393,12 @@ impl Config {
             faults.step_pause = d.rate(100_000);
         }
         d.narrow(&mut config);
+        (d.entity, d.nth) = (5, 0);
+        let guards = [Guard::Open, Guard::Open, Guard::OneWay, Guard::Mutual];
+        let guard = guards[d.of(4) as usize];
+        if let Some(iscsi) = &mut config.iscsi {
+            iscsi.guard = guard;
+        }
         config
     }
 }
@@ -460,6 +479,7 @@ impl Draw<'_> {
             first_burst: self.one_of(&[256 << 10, 8192, 4096]) as u32,
             initial_r2t: self.of(4) == 3,
             immediate_data: self.of(4) < 3,
+            guard: Guard::Open,
             digests: self.one_of(&[0, 50, 100]) as u32,
             latency_us: self.one_of(&[10, 100, 2_000]),
             cuts: self.of(2) == 1,

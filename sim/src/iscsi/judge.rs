@@ -7,6 +7,7 @@
 use super::attention::{CLEARED, POWER_ON, RESET};
 use super::peer::{Function, Heard, Peer, Phase};
 use super::task::{End, Said, Sense, Task, merged};
+use crate::choice::Die;
 use crate::iscsi::bytes::recognise;
 use crate::oracle::{Checked, Violation};
 use crate::payload::Blocks;
@@ -262,6 +263,12 @@ impl World {
     }
 
     fn refused_login(&mut self, seat: usize, conn: u32, n: usize, status: u16) {
+        let must_fail = (self.peer_of(seat, conn)).is_some_and(|p| p.proof.must_fail());
+        if must_fail && status == 0x0201 {
+            let login = (seat as u64) << 40 | u64::from(conn);
+            self.trace.fault(Die::Intruder, login);
+            return self.lose(seat, conn);
+        }
         let front = self.front(seat);
         let began = front.initiators[n].began;
         // Service unavailable: the gate is closed, or was when it was asked.

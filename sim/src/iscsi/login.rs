@@ -1,6 +1,8 @@
 //! The initiator's side of a login: what it offers, and whether the answers are what RFC 7143 §13 lets a target say.
 
 use crate::choice::{Choices, Die};
+use crate::config::Guard;
+use crate::iscsi::chap::{Manner, Proof};
 use crate::iscsi::pdu::Digests;
 use std::collections::BTreeMap;
 
@@ -66,6 +68,8 @@ pub(crate) struct Say {
     /// Byte 1: T, C, CSG and NSG.
     pub(crate) flags: u8,
     pub(crate) text: Vec<u8>,
+    /// The text is the answer to the target's challenge.
+    pub(crate) proves: bool,
 }
 
 const TRANSIT: u8 = 0x80;
@@ -114,7 +118,7 @@ impl Wishes {
     }
 
     /// The requests of the login, in order; each is sent when the one before is answered.
-    pub(crate) fn requests(&self, initiator: &str) -> Vec<Say> {
+    pub(crate) fn requests(&self, initiator: &str, proof: &Proof) -> Vec<Say> {
         let mut names = Vec::new();
         push(&mut names, "InitiatorName", initiator);
         push(&mut names, "TargetName", TARGET);
@@ -126,9 +130,28 @@ impl Wishes {
         let say = |flags, parts: &[&[u8]]| Say {
             flags,
             text: parts.concat(),
+            proves: false,
         };
         let (operational, last) = (0x04, 0x07);
-        match self.style {
+        let style = match (proof.guard, proof.manner) {
+            (Guard::Open, _) => self.style,
+            (_, Manner::Skips) => Style::Once,
+            (_, Manner::OffersNone) => Style::Stages,
+            _ => {
+                push(&mut names, "AuthMethod", "CHAP,None");
+                let proves = Say {
+                    proves: true,
+                    ..say(TRANSIT | 0x01, &[])
+                };
+                return vec![
+                    say(0, &[&names]),
+                    say(0, &[b"CHAP_A=5\0"]),
+                    proves,
+                    say(TRANSIT | last, &[&keys]),
+                ];
+            }
+        };
+        match style {
             Style::Once => vec![say(TRANSIT | last, &[&names, &keys])],
             Style::Stages => {
                 push(&mut names, "AuthMethod", "None");
@@ -321,7 +344,8 @@ mod tests {
         for n in 0..50 {
             let mut choices = Choices::seeded(n, Edits::default());
             let wishes = Wishes::draw(&mut choices, n, 50);
-            let requests = wishes.requests("iqn.x:a");
+            let proof = Proof::draw(&mut choices, n, Guard::Open, true);
+            let requests = wishes.requests("iqn.x:a", &proof);
             let text: Vec<u8> = requests.iter().flat_map(|r| r.text.clone()).collect();
             let pairs = pairs(&text).expect("pairs");
             assert!(pairs.contains(&("TargetName".to_owned(), TARGET.to_owned())));

@@ -14,6 +14,7 @@ pub(crate) mod ask;
 pub(crate) mod attention;
 pub(crate) mod bytes;
 mod carry;
+mod chap;
 pub(crate) mod function;
 pub(crate) mod judge;
 pub(crate) mod login;
@@ -25,7 +26,8 @@ mod settle;
 pub(crate) mod task;
 
 use crate::choice::{Die, hash, mix};
-use crate::config::Iscsi;
+use crate::config::{Guard, Iscsi};
+use crate::iscsi::chap::Proof;
 use crate::iscsi::login::{TARGET, Wishes};
 use crate::iscsi::peer::{Peer, Phase};
 use crate::iscsi::pipe::Pipe;
@@ -42,7 +44,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use transport_iscsi::keys::Offer;
 use transport_iscsi::link::{Deadline, Link, Replies};
 use transport_iscsi::session::Setup;
-use transport_iscsi::target::{Doorbell, Lookout, Mailbox, Node, Target, TargetSpec, UnitSpec};
+use transport_iscsi::target::{
+    Credentials, Doorbell, Lookout, Mailbox, Node, Target, TargetSpec, UnitSpec,
+};
 
 /// A login that takes longer is given up by its initiator.
 const LOGIN: u64 = 30 * SEC;
@@ -142,6 +146,16 @@ impl World {
         self.config.iscsi.as_ref()
     }
 
+    fn credentials(&self) -> Option<Credentials> {
+        let guard = self.iscsi().map_or(Guard::Open, |iscsi| iscsi.guard);
+        (guard != Guard::Open).then(|| Credentials {
+            user: chap::USER.to_owned(),
+            secret: chap::SECRET.to_vec(),
+            mutual: (guard == Guard::Mutual)
+                .then(|| (chap::TARGET_USER.to_owned(), chap::TARGET_SECRET.to_vec())),
+        })
+    }
+
     /// A process begins: its target is there, its gate is closed.
     pub(crate) fn start_front(&mut self, seat: usize) {
         if self.iscsi().is_none() {
@@ -156,7 +170,7 @@ impl World {
         let node = Arc::new(Node::default());
         let spec = TargetSpec {
             name: TARGET.to_owned(),
-            credentials: None,
+            credentials: self.credentials(),
             initiators: Vec::new(),
             units: vec![UnitSpec {
                 volume: id,
@@ -372,7 +386,9 @@ impl World {
         self.trace.tell(self.now, || {
             format!("seat {seat} initiator {n} connects as {isid:02x?} (connection {number}): {wishes:?}")
         });
-        let peer = Peer::new(n, isid, &name, wishes, first);
+        let is_honest = !self.chaos();
+        let proof = Proof::draw(&mut self.choices, login, iscsi.guard, is_honest);
+        let peer = Peer::new(n, isid, &name, wishes, proof, first);
         let conn = Conn {
             link: Some(Link::new(setup)),
             peer: Some(peer),

@@ -3,6 +3,7 @@
 //! - R2: one answer per task; StatSN moves by one; ExpCmdSN and MaxCmdSN never go back.
 //! - W1: logins, data, bursts, residuals and digests are as RFC 7143 has them.
 
+use super::chap::Proof;
 use super::login::{Agreed, Say, Wishes, pairs};
 use super::pdu::{Cut, Cutter, Pdu};
 use super::task::{Command, End, Sense, Task};
@@ -85,6 +86,8 @@ pub(crate) struct Peer {
     pub(crate) out: Vec<u8>,
     pub(crate) heard: VecDeque<Heard>,
     wishes: Wishes,
+    /// How it proves who it is.
+    pub(crate) proof: Proof,
     requests: VecDeque<Say>,
     /// Byte 1 of the request that was sent last.
     last_flags: u8,
@@ -121,6 +124,7 @@ impl Peer {
         isid: [u8; 6],
         name: &str,
         wishes: Wishes,
+        proof: Proof,
         cmd_sn: u32,
     ) -> Self {
         let mut peer = Self {
@@ -132,8 +136,9 @@ impl Peer {
             functions: BTreeMap::new(),
             out: Vec::new(),
             heard: VecDeque::new(),
-            requests: wishes.requests(name).into(),
+            requests: wishes.requests(name, &proof).into(),
             wishes,
+            proof,
             last_flags: 0,
             answers: BTreeMap::new(),
             pings: BTreeMap::new(),
@@ -153,9 +158,19 @@ impl Peer {
     }
 
     fn log_in(&mut self) {
-        let Some(say) = self.requests.pop_front() else {
+        let Some(mut say) = self.requests.pop_front() else {
             return;
         };
+        if say.proves {
+            match self.proof.answer(&self.answers) {
+                Some(text) => say.text = text,
+                None => {
+                    self.phase = Phase::Over;
+                    let violation = wrong("CHAP without a challenge");
+                    return self.heard.push_back(Heard::Broken(violation));
+                }
+            }
+        }
         self.last_flags = say.flags;
         let pdu = Pdu::new(0x43, say.flags)
             .with_bytes(8, &self.isid)
@@ -445,6 +460,10 @@ impl Peer {
         if pdu.short(14) == 0 {
             return Err(wrong("a session without a TSIH"));
         }
+        if self.proof.must_fail() {
+            return Err(wrong(format!("{:?} is let in", self.proof.manner)));
+        }
+        self.proof.judge(&self.answers).map_err(wrong)?;
         self.agreed = self.wishes.agree(&self.answers).map_err(wrong)?;
         self.phase = Phase::Full;
         self.heard.push_back(Heard::LoggedIn);
@@ -580,7 +599,8 @@ mod tests {
         // The simplest wishes: every key that can be left out is.
         let mut choices = Choices::bytes(&[]);
         let wishes = Wishes::draw(&mut choices, 0, 0);
-        let mut peer = Peer::new(0, [0; 6], "iqn.x:a", wishes, 10);
+        let proof = Proof::draw(&mut choices, 0, crate::config::Guard::Open, true);
+        let mut peer = Peer::new(0, [0; 6], "iqn.x:a", wishes, proof, 10);
         let login = Pdu::new(0x23, 0x87)
             .with_short(14, 7)
             .with(16, 1)
