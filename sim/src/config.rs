@@ -200,6 +200,8 @@ pub struct Iscsi {
     pub immediate_data: bool,
     /// Whether initiators must prove who they are.
     pub guard: Guard,
+    /// Whether initiators reserve.
+    pub reserves: bool,
     /// Of a hundred logins, how many offer digests.
     pub digests: u32,
     /// Longest way of a segment, in microseconds.
@@ -396,8 +398,10 @@ impl Config {
         (d.entity, d.nth) = (5, 0);
         let guards = [Guard::Open, Guard::Open, Guard::OneWay, Guard::Mutual];
         let guard = guards[d.of(4) as usize];
+        let reserves = d.of(3) == 2;
         if let Some(iscsi) = &mut config.iscsi {
             iscsi.guard = guard;
+            iscsi.reserves = reserves;
         }
         config
     }
@@ -480,6 +484,7 @@ impl Draw<'_> {
             initial_r2t: self.of(4) == 3,
             immediate_data: self.of(4) < 3,
             guard: Guard::Open,
+            reserves: false,
             digests: self.one_of(&[0, 50, 100]) as u32,
             latency_us: self.one_of(&[10, 100, 2_000]),
             cuts: self.of(2) == 1,

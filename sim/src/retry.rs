@@ -22,7 +22,10 @@ impl World {
     /// before anybody heard of it.
     pub(crate) fn ask_snapshots_again(&mut self, seat: usize) {
         for (name, key) in std::mem::take(&mut self.seats[seat].unanswered) {
-            if self.chaos() && self.choices.pick(Die::Wish, key, 21, 2) == 0 {
+            if self.seats[seat].engine.is_none() {
+                // It died of the one before.
+                self.seats[seat].unanswered.push((name, key));
+            } else if self.chaos() && self.choices.pick(Die::Wish, key, 21, 2) == 0 {
                 self.snapshot(seat, name, key);
             }
         }

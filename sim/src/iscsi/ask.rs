@@ -67,6 +67,7 @@ impl World {
             )
         });
         task.sent_tick = self.second_sends(seat, &task);
+        task.reserve_version = self.front(seat).reserves.version;
         let Some(peer) = self.peer_of(seat, conn) else {
             return;
         };
@@ -83,6 +84,7 @@ impl World {
             };
             self.after(wait, event);
         }
+        self.reserve(seat, conn, op);
         self.befall(seat, conn, op);
         self.watch(seat, conn);
         self.flush(seat, conn);

@@ -30,7 +30,7 @@ pub(crate) enum Manner {
     WrongSecret,
     /// It has another name.
     WrongName,
-    /// It asks the target to answer the target's own challenge, to learn what it should say.
+    /// It has the secret, and asks the target to answer the target's own challenge.
     Reflects,
 }
 
@@ -93,7 +93,7 @@ impl Proof {
         let id: u8 = answers.get("CHAP_I")?.parse().ok()?;
         let challenge = unhex(answers.get("CHAP_C")?)?;
         let secret: &[u8] = match self.manner {
-            Manner::WrongSecret | Manner::Reflects => b"something else entirely",
+            Manner::WrongSecret => b"something else entirely",
             _ => SECRET,
         };
         let user = match self.manner {

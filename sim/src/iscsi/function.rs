@@ -22,7 +22,11 @@ impl Front {
     fn may_clear(&self) -> bool {
         let live = self.conns.values().filter_map(|c| c.peer.as_ref());
         let mut peers = live.chain(self.lost.values());
-        peers.any(|p| p.functions.values().any(|f| f.function.clears()))
+        let preempts = self
+            .reserves
+            .pending
+            .is_some_and(|(.., act)| act.action == 5);
+        preempts || peers.any(|p| p.functions.values().any(|f| f.function.clears()))
     }
 
     /// Whether its target lets initiators in now.

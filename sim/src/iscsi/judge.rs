@@ -6,6 +6,7 @@
 
 use super::attention::{CLEARED, POWER_ON, RESET};
 use super::peer::{Function, Heard, Peer, Phase};
+use super::reserve::{PREEMPTED, RELEASED, UNREGISTERED};
 use super::task::{End, Said, Sense, Task, merged};
 use crate::choice::Die;
 use crate::iscsi::bytes::recognise;
@@ -53,7 +54,9 @@ impl World {
             Command::Flush => (Kind::Flush, Vec::new(), false, Vec::new()),
             Command::PutAttribute { .. } => (Kind::Attribute, Vec::new(), false, Vec::new()),
         };
-        let write = task.write;
+        let (write, sent_at) = (task.write, task.sent_at);
+        let checked = self.is_preempted(seat, conn, kind, sent_at);
+        self.check(checked);
         let is_crowded = !self.has_room(seat, kind, &extents);
         let s = &mut self.seats[seat];
         let Some(history) = s.history.as_ref() else {
@@ -174,7 +177,11 @@ impl World {
                     let checked = attentions.hears(code, task.sent_at, now);
                     self.check(checked);
                 }
-                let checked = self.judge(seat, &task, &end);
+                let checked = match (task.reserve, self.reserved(seat, conn, &task, &end)) {
+                    (Some(act), _) => self.reserve_ended(seat, &act, &task, &end),
+                    (None, Some(refused)) => refused,
+                    (None, None) => self.judge(seat, &task, &end),
+                };
                 self.check(checked);
                 let stamps = recognise(self.config.geometry.block_bytes, &task.read);
                 let checked = self.second_hears(seat, &task, &end, &stamps);
@@ -347,7 +354,9 @@ impl World {
         let unit = u64::from(self.config.geometry.block_bytes);
         let fits = match (sense.key, sense.code) {
             // Held against what is due before.
-            (6, POWER_ON | RESET | CLEARED) => task.said.is_none(),
+            (6, POWER_ON | RESET | CLEARED | PREEMPTED | RELEASED | UNREGISTERED) => {
+                task.said.is_none()
+            }
             // Nothing was asked of the volume.
             (5, 0x2100) => task.kind == Kind::Wrong && task.said.is_none(),
             (0xb, 0x4705) => task.is_damaged && task.said.is_none(),

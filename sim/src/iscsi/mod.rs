@@ -21,6 +21,8 @@ pub(crate) mod login;
 pub(crate) mod pdu;
 pub(crate) mod peer;
 pub(crate) mod pipe;
+mod reserve;
+mod reserving;
 mod second;
 mod settle;
 pub(crate) mod task;
@@ -135,6 +137,7 @@ pub(crate) struct Front {
     /// When a function was last sent that ends other sessions' tasks.
     pub(crate) cleared_at: u64,
     second: second::Second,
+    reserves: reserve::Reserves,
 }
 
 impl World {
@@ -192,6 +195,8 @@ impl World {
         front.looks += 1;
         front.gate = Some(gate);
         front.closed_at = now;
+        // Registrations end with the process (PTPL_C is 0).
+        front.reserves = reserve::Reserves::default();
         for n in front.initiators.len() as u32..count {
             front.initiators.push(Initiator {
                 name: format!("iqn.2026-01.example:seat{seat}-{n}"),

@@ -51,6 +51,10 @@ pub(crate) struct Task {
     pub(crate) sent_at: u64,
     /// The same, by the second judge's clock.
     pub(crate) sent_tick: u64,
+    /// A PERSISTENT RESERVE OUT.
+    pub(crate) reserve: Option<super::reserve::Act>,
+    /// Which reservations it met, if they are still the same at its end.
+    pub(crate) reserve_version: u64,
     /// Its place among the session's commands.
     pub(crate) order: u64,
     /// When the volume was first asked.
@@ -266,6 +270,8 @@ impl Task {
             shape,
             sent_at: 0,
             sent_tick: 0,
+            reserve: None,
+            reserve_version: 0,
             order: 0,
             submitted_at: None,
             epoch: 0,

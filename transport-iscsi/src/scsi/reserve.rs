@@ -138,7 +138,7 @@ impl Reservations {
             return true;
         };
         // Who reserved for all registrants may have unregistered since.
-        let is_registered = self.key_of(nexus).is_some();
+        let is_registered = self.key_of(nexus).is_some() || bug!("who-left-still-holds");
         is_registered && (held.by == *nexus || held.kind.lets_registrants_in())
             || held.kind.lets_others_read() && access == Access::Read
     }
@@ -397,7 +397,9 @@ impl Reservations {
         let old = self.held.clone();
         let takes = match &old {
             Some(held) if held.kind.is_all_registrants() => victim == 0,
-            Some(held) => self.key_of(&held.by) == Some(victim),
+            Some(held) => {
+                self.key_of(&held.by) == Some(victim) && !bug!("preemption-takes-nothing")
+            }
             None => false,
         };
         let gone: Vec<Nexus> = self
