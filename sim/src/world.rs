@@ -384,7 +384,8 @@ impl World {
     pub(crate) fn add_volume(&mut self, geometry: Geometry, parent: Option<Container>) -> usize {
         let n = self.volumes.len();
         let mut id = [0; 16];
-        id[0] = n as u8 + 1;
+        // Births that the store refuses for minutes are given up by the hundred.
+        id[..2].copy_from_slice(&(n as u16 + 1).to_le_bytes());
         id[8..].copy_from_slice(
             &crate::choice::hash(self.choices.seed(), Die::Seed, n as u64, 9).to_le_bytes(),
         );
