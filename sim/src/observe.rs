@@ -199,7 +199,47 @@ impl World {
                 format!("{name} of {container} is deleted and still reached"),
             ));
         }
+        self.is_grace_over(container, name)
+    }
+
+    // G1: what a dying version reaches stays for a grace from the root on that lists it so: others may be reading it.
+    fn is_grace_over(&self, container: &Container, name: &ObjectName) -> Result<(), Violation> {
+        let grace = self.config.limits.delete_grace.as_nanos() as u64;
+        let young = (self.dying_since.iter())
+            .filter(|((at, _), since)| at == container && self.now < since.saturating_add(grace));
+        // A volume that is being deleted goes as a whole.
+        let newest = self.newest_root(container);
+        if newest.is_none_or(|root| root.kind == RootKind::Deleted) {
+            return Ok(());
+        }
+        for ((_, dying), since) in young {
+            let root_name = ObjectName::Root(*dying);
+            let mut reached = BTreeMap::from([((container.clone(), root_name), ())]);
+            if let Some(Content::Root(root, _)) =
+                self.store.get(container, &root_name).map(|o| &o.content)
+            {
+                reach_what_is_left(&self.store, container, root, &mut reached);
+            }
+            if reached.contains_key(&(container.clone(), *name)) {
+                let age = self.now - since;
+                let text = format!(
+                    "{name} of {container} is deleted {age} ns after {dying} began to die; the grace is {grace} ns"
+                );
+                return Err(Violation::new("G1", text));
+            }
+        }
         Ok(())
+    }
+
+    // A root is there: from now on the grace of what it lists as dying runs.
+    fn dies(&mut self, container: &Container, name: RootName) {
+        let object = self.store.get(container, &ObjectName::Root(name));
+        if let Some(Content::Root(root, _)) = object.map(|o| &o.content) {
+            for dying in &root.dying {
+                let key = (container.clone(), dying.root);
+                self.dying_since.entry(key).or_insert(self.now);
+            }
+        }
     }
 
     /// All that the newest root's live versions and pins reach, roots included, by ground truth.
@@ -391,8 +431,10 @@ impl World {
                     other_before,
                     back,
                 } => {
-                    if let ObjectName::Opened(g) = name {
-                        self.opened(&container, g);
+                    match name {
+                        ObjectName::Opened(g) => self.opened(&container, g),
+                        ObjectName::Root(root) => self.dies(&container, root),
+                        _ => {}
                     }
                     let many = matches!(name, ObjectName::Claim(_) | ObjectName::Door(_));
                     if other_before && !many {

@@ -251,6 +251,8 @@ pub struct World {
     pub(crate) healed_at: u64,
     /// `container/name` of every object that a collector asked away.
     pub(crate) deleted: BTreeSet<String>,
+    /// When a root was first there that lists this one as dying.
+    pub(crate) dying_since: BTreeMap<(Container, RootName), u64>,
     /// The error that stays for now.
     pub(crate) lasting: Option<Lasting>,
     /// Frames that rotted in the store.
@@ -307,6 +309,7 @@ impl World {
             scripted: None,
             healed_at: 0,
             deleted: BTreeSet::new(),
+            dying_since: BTreeMap::new(),
             lasting: None,
             rotten: Vec::new(),
             claimed: BTreeMap::new(),

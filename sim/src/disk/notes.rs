@@ -50,6 +50,7 @@ impl Notes {
 
     /// A process reads the newest note, and syncs it where it is.
     pub(super) fn read(&mut self) -> Option<Arc<Note>> {
+        self.look();
         self.synced = 1 - self.find().1;
         self.durable[self.synced] = self.seen[self.synced].clone();
         self.newest()
@@ -92,6 +93,16 @@ impl Notes {
         self.look();
     }
 
+    // Whether a copy of the note is whole, byte for byte: what a reader makes of the slots is its own affair.
+    fn has_copy(&self, note: &Note) -> bool {
+        let whole = note::slot(note);
+        let half = whole.len() / 2;
+        self.seen.iter().any(|slot| {
+            let same = |range: std::ops::Range<usize>| slot.get(range.clone()) == whole.get(range);
+            same(0..half) || same(half..whole.len())
+        })
+    }
+
     /// Does harm to a page of the slots that `n` chooses, if the newest note outlives it: two copies of it may not both be
     /// hit (out of the model). Says whether it did.
     pub(super) fn harm(&mut self, harm: Harm, n: u64) -> bool {
@@ -110,7 +121,10 @@ impl Notes {
             // What cannot be read, or was written elsewhere, is read as zeros.
             hit.fill(0);
         }
-        let is_borne = self.find().0.as_ref() == self.newest.as_deref();
+        let is_borne = self
+            .newest
+            .as_deref()
+            .is_none_or(|note| self.has_copy(note));
         if !is_borne {
             self.seen[slot] = before;
             return false;
