@@ -11,7 +11,7 @@
 use super::{After, Pending, Volume};
 use crate::attach::{Look, LookVerdict};
 use crate::command::{Refusal, Verdict};
-use crate::effect::{Body, Effect, Gate, GateReason, Outcome, StoreRequest};
+use crate::effect::{Body, Effect, Gate, GateReason, Outcome, StoreError, StoreRequest};
 use crate::ids::{Generation, Version, WishId};
 use crate::journal::note::Intent;
 use crate::object::names::{ObjectName, RootName};
@@ -176,6 +176,20 @@ impl<P: Payload> Volume<P> {
         let now = self.now;
         let (container, deadline) = (self.container.clone(), self.limits.store_deadline);
         let Some(erase) = &mut self.erase else { return };
+        let waits_for = match (&op, &outcome) {
+            (Op::Root, Outcome::Store(error)) => {
+                Some((ObjectName::Root(erase.root.name).to_string(), *error))
+            }
+            (Op::List, Outcome::Store(error)) => Some(("a listing".to_string(), *error)),
+            (Op::Look { .. }, Outcome::Store(error)) if *error != StoreError::Absent => {
+                Some(("the next door".to_string(), *error))
+            }
+            (Op::Delete { number }, Outcome::Store(error)) => {
+                let name = erase.under_way.get(number);
+                name.map(|name| (name.to_string(), *error))
+            }
+            _ => None,
+        };
         match (op, outcome) {
             (Op::Root, Outcome::Put(_)) => {
                 erase.root_sent = true;
@@ -235,6 +249,9 @@ impl<P: Payload> Volume<P> {
                 erase.listing &= op != Op::List;
                 erase.retry_at = Some(now + AGAIN);
             }
+        }
+        if let Some((object, error)) = waits_for {
+            self.tell_waiting(object, error);
         }
     }
 

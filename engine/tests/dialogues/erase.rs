@@ -2,7 +2,7 @@
 
 use crate::harness::{Buf, Harness};
 use engine::command::{Verdict, Wish};
-use engine::effect::{Effect, Gate, GateReason, StoreError};
+use engine::effect::{Effect, Gate, GateReason, Notice, StoreError};
 use engine::ids::Tag;
 use engine::payload::{Part, Parts};
 use engine::time::Duration;
@@ -84,6 +84,37 @@ fn an_erasing_goes_on_after_the_store_was_silent() {
             continue;
         }
         check_erased(&mut host, wish, &format!("silent after {after}"));
+    }
+}
+
+#[test]
+fn an_erasing_that_waits_for_the_store_is_told() {
+    for after in 1..requests() {
+        let mut host = unborn();
+        hold_after(&mut host, after);
+        let wish = host.send_wish(Wish::Open);
+        host.pass(Duration::from_secs(30));
+        host.notices.clear();
+        host.store.borrow_mut().away = Some(StoreError::Full);
+        host.release();
+        host.pass(Duration::from_secs(60));
+        let is_told = |notice: &Notice| {
+            matches!(
+                notice,
+                Notice::StoreWaiting {
+                    error: StoreError::Full,
+                    ..
+                }
+            )
+        };
+        // Or it has not begun, and the operator was refused.
+        let is_refused = matches!(host.told.get(&wish), Some(Verdict::Refused(_)));
+        assert!(
+            is_refused || host.notices.iter().any(is_told),
+            "after {after}: {:?} {:?}",
+            host.notices,
+            host.told.get(&wish)
+        );
     }
 }
 

@@ -39,7 +39,7 @@ impl<P: Payload> Volume<P> {
     }
 
     /// Tells it, unless something like it was told a moment ago.
-    pub(super) fn tell_waiting(&mut self, object: String, error: StoreError) {
+    pub(in crate::volume) fn tell_waiting(&mut self, object: String, error: StoreError) {
         let told = self.own.told_waiting_at;
         if told.is_none_or(|at| at + TELL_AGAIN <= self.now) {
             mark!("waiting-is-told");
