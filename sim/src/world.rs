@@ -873,7 +873,8 @@ impl World {
         if until <= self.now {
             return false;
         }
-        self.at(until, event.clone());
+        // Asked again now and then: a pause ends when faults stop, whatever it had left.
+        self.at(until.min(self.now + 10 * SEC), event.clone());
         true
     }
 
