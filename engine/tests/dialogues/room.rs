@@ -53,15 +53,20 @@ fn guests_fill_all_files_but_two_to_their_last_page() {
     }
 }
 
-#[test]
-fn half_of_what_may_be_kept_in_memory_orders_a_sync_and_all_of_it_waits_for_one() {
+/// A volume that may keep eight blocks in memory that are not synced.
+fn keeping_eight() -> Harness {
     let limits = Limits {
         unsynced_bytes: ByteCount(8 * 4096),
         file_bytes: ByteCount(64 << 12),
         files: 8,
         ..Limits::default()
     };
-    let mut host = Harness::born_with(4096, 64, limits);
+    Harness::born_with(4096, 64, limits)
+}
+
+#[test]
+fn half_of_what_may_be_kept_in_memory_orders_a_sync_and_all_of_it_waits_for_one() {
+    let mut host = keeping_eight();
     host.hold(is_sync);
     let mut tags = Vec::new();
     for n in 0..12 {
@@ -78,13 +83,7 @@ fn half_of_what_may_be_kept_in_memory_orders_a_sync_and_all_of_it_waits_for_one(
 
 #[test]
 fn what_is_under_way_counts_as_kept() {
-    let limits = Limits {
-        unsynced_bytes: ByteCount(8 * 4096),
-        file_bytes: ByteCount(64 << 12),
-        files: 8,
-        ..Limits::default()
-    };
-    let mut host = Harness::born_with(4096, 64, limits);
+    let mut host = keeping_eight();
     host.hold(is_append);
     let tags: Vec<u64> = (0..12).map(|n| host.send_write(n, 1, 1)).collect();
     assert_eq!(host.open.iter().filter(|e| is_append(e)).count(), 8);
